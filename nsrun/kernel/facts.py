@@ -1,0 +1,133 @@
+"""What a plan needs to know of a machine and of its caller: data only.
+
+:mod:`nsrun.host.facts` fills them from the live system; tests and preflights for another
+host inject their own. The planner reads nothing else.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Kind(StrEnum):
+    """What stands at a path."""
+
+    MISSING = "missing"
+    FOLDER = "folder"
+    FILE = "file"  # anything that is no folder and no symlink: also devices, sockets, FIFOs
+    SYMLINK = "symlink"  # only for a last component that is asked for without following
+    UNREACHABLE = "unreachable"  # the caller may not look (EACCES), or a loop (ELOOP)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PathFact:
+    """A host path: what it is, and what its identity was (for a cache to compare).
+
+    ``namespace``: for a file on nsfs, the namespace's kind by OCI's name ("network").
+    ``owner`` is (uid, gid). ``missing_part`` is the first component that does not exist.
+    """
+
+    kind: Kind
+    device: int = 0
+    inode: int = 0
+    owner: tuple[int, int] = (0, 0)
+    mode: int = 0
+    namespace: str | None = None
+    missing_part: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SubIds:
+    """A range of subordinate ids of the caller, from /etc/subuid or /etc/subgid (subuid(5))."""
+
+    start: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MapLine:
+    """One line of /proc/self/uid_map (user_namespaces(7))."""
+
+    inside: int
+    outside: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Query:
+    """What to look up: made from a spec by the planner, answered by a probe.
+
+    ``paths``: host paths, followed to their end. ``rootfs``: the host folder of the rootfs,
+    None for the caller's own root. ``targets``: paths inside the rootfs, resolved within it.
+    ``users``: whether the rootfs's passwd and group files are needed. ``environment``: the
+    variables whose caller's value a spec passes on. ``containers``: names to join.
+    """
+
+    paths: tuple[str, ...] = ()
+    rootfs: str | None = None
+    targets: tuple[str, ...] = ()
+    users: bool = False
+    environment: tuple[str, ...] = ()
+    containers: tuple[str, ...] = ()
+    pids: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Facts:
+    """The machine and the caller, at one moment.
+
+    ``kernel``: uname's release; ``machine``: uname -m. ``permitted`` and ``bounding`` are
+    capability numbers. ``subuid`` and ``subgid`` are the caller's subordinate ranges.
+    ``newuidmap`` and ``newgidmap`` are absolute paths, None where not installed.
+    ``ignored_signals``: numbers of the signals the caller ignores. ``state``: the folder for
+    running containers, None where the caller has none it can write. ``targets`` answers
+    Query.targets; ``passwd`` and ``group`` are the texts of the rootfs's files. ``containers``:
+    name to pid for those asked and running. ``namespaces``: kinds this kernel supports.
+    ``limits``: name of a resource ("nofile") to (soft, hard), None for unlimited.
+    """
+
+    kernel: str
+    machine: str
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+    user_name: str = ""
+    permitted: frozenset[int] = frozenset()
+    bounding: frozenset[int] = frozenset()
+    last_cap: int = 40
+    no_new_privileges: bool = False
+    uid_map: tuple[MapLine, ...] = (MapLine(inside=0, outside=0, size=4294967295),)
+    gid_map: tuple[MapLine, ...] = (MapLine(inside=0, outside=0, size=4294967295),)
+    subuid: tuple[SubIds, ...] = ()
+    subgid: tuple[SubIds, ...] = ()
+    newuidmap: str | None = None
+    newgidmap: str | None = None
+    cwd: str = "/"
+    cpus: int = 1
+    ignored_signals: tuple[int, ...] = ()
+    state: str | None = None
+    namespaces: frozenset[str] = frozenset()
+    filesystems: frozenset[str] = frozenset()
+    limits: Mapping[str, tuple[int | None, int | None]] = field(
+        default_factory=lambda: MappingProxyType({})
+    )
+    environment: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    paths: Mapping[str, PathFact] = field(default_factory=lambda: MappingProxyType({}))
+    targets: Mapping[str, PathFact] = field(default_factory=lambda: MappingProxyType({}))
+    passwd: str | None = None
+    group: str | None = None
+    containers: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    pids: frozenset[int] = frozenset()
+
+    @property
+    def kernel_version(self) -> tuple[int, int]:
+        """(major, minor) of ``kernel``; (0, 0) where it does not start with two numbers."""
+        digits: list[int] = []
+        for part in self.kernel.replace("-", ".").split(".")[:2]:
+            if not part.isdigit():
+                return (0, 0)
+            digits.append(int(part))
+        return (digits[0], digits[1]) if len(digits) == 2 else (0, 0)

@@ -1,0 +1,252 @@
+"""The order of a start, read top to bottom: a spec and facts become a plan.
+
+Pure: no file is opened and no system call made. The same spec and facts give the same plan.
+
+Inside the child the order is this: out of the caller's session and keyring · id maps · joins ·
+sources taken as the caller · ids of the container's root · names, loopback · propagation ·
+root, default mounts, mounts, files, masks · into the root · limits, bounding set, groups, ids,
+capabilities · death signal, and whether the launcher still lives · no_new_privs · working
+directory · init, terminal · descriptors, signals · the command.
+"""
+
+from __future__ import annotations
+
+from nsrun.kernel import abi, calls
+from nsrun.kernel.facts import Facts
+from nsrun.kernel.values import Call, Int, Reg
+from nsrun.plan import files, masks, mounts, process, rootfs, security
+from nsrun.plan.defaults import mount_defaults
+from nsrun.plan.draft import Draft
+from nsrun.plan.hooks import run_hooks, when_stopped
+from nsrun.plan.identity import Identity, identity
+from nsrun.plan.launch import Launch, launch
+from nsrun.plan.model import Needs, Plan, Source, Track
+from nsrun.plan.ops import EXEC, Op, Signal, Wait
+from nsrun.plan.pins import pin_namespaces
+from nsrun.plan.tree import Tree
+from nsrun.plan.verify import verify
+from nsrun.plan.wanted import wanted
+from nsrun.spec.model import Namespace, NamespaceType, Spec
+
+OLDEST_KERNEL = "5.15"
+
+
+def plan(spec: Spec, facts: Facts) -> Plan:
+    """The program that starts ``spec`` on the machine of ``facts``.
+
+    Raises NsrunError (NS3xx, NS4xx) for what this machine or caller cannot do.
+    """
+    draft = Draft(spec)
+    _require(draft, facts)
+    who = identity(draft, facts)
+    started = launch(draft, facts, who)
+    tree = _furnish(draft, facts, who, started)
+    pty = process.open_terminal(draft, who, started, tree)
+    stdin = process.open_stdin(draft, started)
+    _enter(draft, tree)
+    _limit_and_run(draft, facts, who, started, pty, stdin)
+    return finished(draft, facts)
+
+
+# --- what the machine must have --------------------------------------------------------------
+
+
+def _require(draft: Draft, facts: Facts) -> None:
+    for number, namespace in enumerate(draft.spec.namespaces):
+        at = f"namespaces[{number}]"
+        kind = namespace.type.value
+        if facts.namespaces and kind not in facts.namespaces:
+            raise draft.refuse("NS401", f"this kernel has no {kind} namespaces", at)
+        _require_right(draft, facts, namespace, at)
+
+
+def _require_right(draft: Draft, facts: Facts, namespace: Namespace, at: str) -> None:
+    user = draft.spec.namespace(NamespaceType.USER)
+    if user is not None or abi.Capability.CAP_SYS_ADMIN in facts.permitted:
+        return
+    verb = "joining" if namespace.joined else "making"
+    raise draft.refuse(
+        "NS402",
+        f"{verb} a {namespace.type.value} namespace is not permitted",
+        at,
+        "list `user` under namespaces: in a user namespace of its own the caller may",
+        why=f"it needs CAP_SYS_ADMIN, which uid {facts.uid} does not have",
+    )
+
+
+# --- namespaces and mounts -------------------------------------------------------------------
+
+
+def _furnish(draft: Draft, facts: Facts, who: Identity, started: Launch) -> Tree | None:
+    """From fresh namespaces to a tree with everything in it, not yet entered."""
+    spec = draft.spec
+    sources = mounts.Sources()
+    taken: Reg | None = None
+    new_mount = spec.new(NamespaceType.MOUNT)
+    if new_mount:
+        mounts.take_early(draft, facts, who, started, sources)
+        if spec.rootfs is not None:
+            taken = rootfs.take_rootfs(draft, facts, who, started, spec.rootfs)
+    _become_root_inside(draft, who)
+    process.set_names(draft)
+    process.loopback_up(draft)
+    if not new_mount:
+        process.write_sysctls(draft, None)
+        return None
+    rootfs.enter_propagation(draft)
+    tree = _root(draft, facts, who, started, taken)
+    if tree is None:
+        process.write_sysctls(draft, None)
+        return None
+    mount_defaults(draft, facts, who, tree)
+    process.write_sysctls(draft, tree)
+    for mount in spec.mounts:
+        mounts.mount_entry(draft, facts, tree, mount, sources)
+    if spec.files:
+        files.make_files(draft, tree)
+    masks.mask(draft, facts, tree)
+    masks.make_readonly(draft, tree)
+    return tree
+
+
+def _become_root_inside(draft: Draft, who: Identity) -> None:
+    """Take ids that exist in the user namespace: what is made from here on belongs to them."""
+    if who.setup_uid is None or who.setup_gid is None:
+        return
+    joined = who.maps is None
+    accept = ("EINVAL", "EPERM") if joined else ()
+    draft.child(
+        "become the container's root"
+        if who.setup_uid == 0
+        else f"become {who.setup_uid}:{who.setup_gid} of the user namespace",
+        calls.allow(calls.setresgid(who.setup_gid), accept=accept),
+        calls.allow(calls.setresuid(who.setup_uid), accept=accept),
+        at="idmap" if "idmap" in draft.spec.spans else "namespaces",
+        rule="" if "idmap" in draft.spec.spans else "default idmap",
+    )
+
+
+def _root(
+    draft: Draft, facts: Facts, who: Identity, started: Launch, taken: Reg | None
+) -> Tree | None:
+    if taken is not None:
+        return rootfs.make_root_tree(draft, facts, who, started, taken)
+    spec = draft.spec
+    needed = spec.mounts or spec.files or isinstance(spec.masked_paths, tuple)
+    if not needed and not isinstance(spec.readonly_paths, tuple):
+        return None
+    root = draft.reg("root")
+    opened = abi.OpenFlag.O_PATH | abi.OpenFlag.O_DIRECTORY | abi.OpenFlag.O_CLOEXEC
+    draft.child(
+        "the caller's tree, as this namespace has it",
+        calls.openat(calls.CWD, "/", opened, save=root),
+        rule="no rootfs",
+    )
+    return Tree(draft=draft, facts=facts, root=root, base="/", early=started.early)
+
+
+def _enter(draft: Draft, tree: Tree | None) -> None:
+    if tree is None:
+        return
+    if draft.spec.rootfs is not None:
+        rootfs.enter_root(draft, tree.root)
+        rootfs.finish_root(draft, tree.root)
+
+
+# --- the parent's side, and the command ------------------------------------------------------
+
+
+def _limit_and_run(
+    draft: Draft,
+    facts: Facts,
+    who: Identity,
+    started: Launch,
+    pty: Reg | None,
+    stdin: Reg | None,
+) -> None:
+    spec = draft.spec
+    security.set_limits(draft, facts)
+    security.take_identity(draft, facts, who)
+    draft.child(
+        "end when the launcher ends, if it has not yet",
+        # prctl(2): a change of credentials clears the death signal.
+        calls.prctl(abi.Prctl.PR_SET_PDEATHSIG, Int(9, "SIGKILL")),
+        calls.peer_alive(started.inner),
+        rule="no process is left behind",
+    )
+    security.set_no_new_privileges(draft)
+    process.go_to_work(draft)
+    terminal = process.receive_terminal(draft, started)
+    _parents_side(draft, facts, started)
+    process.become_init(draft, started)
+    process.take_streams(draft, pty, stdin, forked=spec.init)
+    process.last_steps(draft, facts, process.environment(spec, facts))
+    draft.parent(
+        "wait for the command to be executed",
+        Wait(sync=EXEC, channel=started.outer, signals=started.signals),
+        at="command",
+    )
+    run_hooks(draft, "poststart", spec.hooks.poststart, started.child)
+    process.supervise(draft, started, terminal)
+
+
+def _parents_side(draft: Draft, facts: Facts, started: Launch) -> None:
+    """What the launcher does while the child stands ready, and the child's release."""
+    spec = draft.spec
+    before = len(draft.actions)
+    pin_namespaces(draft, facts, started.child)
+    run_hooks(draft, "prestart", spec.hooks.prestart, started.child)
+    if spec.hooks.poststop:
+        draft.parent(
+            "the hooks of the end",
+            Signal(sync="go", channel=started.outer),
+            at="hooks.poststop",
+            undo=when_stopped(draft, started.child),
+        )
+    elif len(draft.actions) > before:
+        draft.parent(
+            "everything stands", Signal(sync="go", channel=started.outer), rule="order of a start"
+        )
+    if len(draft.actions) > before:
+        draft.child(
+            "wait for the launcher",
+            Wait(sync="go", channel=started.inner),
+            rule="order of a start",
+        )
+
+
+def finished(draft: Draft, facts: Facts) -> Plan:
+    """The drafted actions as a plan that has been verified."""
+    spec = draft.spec
+    made = Plan(
+        name=spec.name,
+        source=Source(file=spec.file, sha256=spec.sha256),
+        needs=Needs(
+            kernel=OLDEST_KERNEL,
+            machine=facts.machine,
+            root=_needs_root(draft),
+            features=tuple(f"{n.type.value} namespaces" for n in spec.namespaces),
+        ),
+        actions=tuple(draft.actions),
+    )
+    verify(made)
+    return made
+
+
+def _needs_root(draft: Draft) -> bool:
+    spec = draft.spec
+    if not draft.actions or spec.name == "unpin":
+        return True
+    if spec.namespace(NamespaceType.USER) is None:
+        return bool(spec.namespaces)
+    return any(
+        action.track is Track.PARENT and any(_is_mount(op) for op in action.steps)
+        for action in draft.actions
+    )
+
+
+def _is_mount(op: Op) -> bool:
+    return isinstance(op, Call) and op.name in {"mount", "mount_setattr", "open_tree"}
+
+
+__all__ = ["finished", "plan", "wanted"]

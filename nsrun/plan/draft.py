@@ -1,0 +1,81 @@
+"""A plan in the making: actions in order, registers with unique names, origins from the spec."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+
+from nsrun.diag import Diagnostic, NsrunError
+from nsrun.kernel.values import Reg, RegKind
+from nsrun.plan.model import Action, Origin, Track, UndoWhen
+from nsrun.plan.ops import Op
+from nsrun.spec.model import Spec
+
+_NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
+
+
+class Draft:
+    """Collects the actions of one plan; everything it gives out depends on the spec alone."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.actions: list[Action] = []
+        self._names: Counter[str] = Counter()
+
+    def reg(self, base: str, kind: RegKind = RegKind.FD) -> Reg:
+        """A new register called after ``base``: ``proc``, then ``proc2``, ``proc3``."""
+        name = _NOT_IN_NAMES.sub("_", base.lower()).strip("_") or "root"
+        if name[0].isdigit():
+            name = "r" + name
+        self._names[name] += 1
+        count = self._names[name]
+        # A name that ends in a digit takes a dash of its own, or "a1" twice would be "a12".
+        joint = "_" if name[-1].isdigit() else ""
+        return Reg(name if count == 1 else f"{name}{joint}{count}", kind)
+
+    def origin(self, at: str, rule: str) -> Origin:
+        return Origin(span=self.spec.span(at) if at else None, path=at, rule=rule)
+
+    def child(self, what: str, *steps: Op, at: str = "", rule: str = "") -> None:
+        """An action of the process that becomes the command."""
+        self.actions.append(
+            Action(track=Track.CHILD, what=what, origin=self.origin(at, rule), steps=steps)
+        )
+
+    def parent(
+        self,
+        what: str,
+        *steps: Op,
+        at: str = "",
+        rule: str = "",
+        undo: tuple[Op, ...] = (),
+        undo_when: UndoWhen = UndoWhen.END,
+    ) -> None:
+        """An action of the caller's process, and how it is undone."""
+        self.actions.append(
+            Action(
+                track=Track.PARENT,
+                what=what,
+                origin=self.origin(at, rule),
+                steps=steps,
+                undo=undo,
+                undo_when=undo_when,
+            )
+        )
+
+    def parent_at(self, position: int, action: Action) -> None:
+        """An action of the parent that must come before what is already drafted."""
+        self.actions.insert(position, action)
+
+    def refuse(self, code: str, summary: str, at: str, *help_: str, why: str = "") -> NsrunError:
+        """The error of a spec that cannot be planned for this machine, to be raised."""
+        return NsrunError(
+            Diagnostic(
+                code=code,
+                summary=summary,
+                span=self.spec.span(at),
+                path=at,
+                help=help_,
+                why=(why,) if why else (),
+            )
+        )

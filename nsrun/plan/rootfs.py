@@ -1,0 +1,151 @@
+"""The root of the container: a folder's tree, or an overlay on it, and the step into it.
+
+Sources: pivot_root(2), move_mount(2), the kernel's Documentation/filesystems/overlayfs.rst.
+"""
+
+from __future__ import annotations
+
+from nsrun.kernel import abi, calls
+from nsrun.kernel.abi import MountAttr, MountFlag, MoveMountFlag
+from nsrun.kernel.facts import Facts
+from nsrun.kernel.values import Reg
+from nsrun.plan import overlay
+from nsrun.plan.draft import Draft
+from nsrun.plan.identity import Identity, from_host
+from nsrun.plan.launch import Launch
+from nsrun.plan.ops import Op
+from nsrun.plan.options import propagation
+from nsrun.plan.sources import clone_tree, part_from_host, send_idmapped
+from nsrun.plan.tree import Tree
+from nsrun.spec.model import NamespaceType, Rootfs
+
+EMPTY = abi.AtFlag.AT_EMPTY_PATH
+WHOLE = abi.AtFlag.AT_EMPTY_PATH | abi.AtFlag.AT_RECURSIVE
+
+
+def wants_idmap(facts: Facts, identity: Identity, path: str) -> bool:
+    """Whether the owner of ``path`` is nobody inside, and the launcher may change that.
+
+    Run by root, a nonzero host range leaves what host root owns foreign to the container's
+    root: the tree is mapped, so that it owns it inside and host root on disk.
+    """
+    if identity.maps is None or abi.Capability.CAP_SYS_ADMIN not in facts.permitted:
+        return False
+    fact = facts.paths.get(path)
+    return fact is not None and from_host(identity.maps.uid, fact.owner[0]) is None
+
+
+def take_rootfs(
+    draft: Draft, facts: Facts, identity: Identity, launch: Launch, rootfs: Rootfs
+) -> Reg:
+    """The detached tree (or the lower layer of the overlay) that will be the root."""
+    if wants_idmap(facts, identity, rootfs.path):
+        return send_idmapped(
+            draft,
+            launch,
+            rootfs.path,
+            owner=launch.child,
+            recursive=True,
+            name="rootfs",
+            at="rootfs",
+        )
+    tree, clone = clone_tree(draft, rootfs.path, recursive=True, name="rootfs")
+    draft.child(
+        f"take the rootfs {rootfs.path}", clone, part_from_host(tree), at="rootfs"
+    )
+    return tree
+
+
+def enter_propagation(draft: Draft) -> None:
+    """The first act in a new mount namespace: what is mounted here stays here."""
+    spec = draft.spec
+    flag, _ = propagation(spec.propagation)
+    what = {
+        "rprivate": "keep every mount in here",
+        "rslave": "let mounts of the host in, and none out",
+        "rshared": "share mounts with the host",
+    }[spec.propagation]
+    given = "propagation" in spec.spans
+    draft.child(
+        what,
+        calls.mount(None, "/", None, int(MountFlag.MS_REC | flag)),
+        at="propagation" if given else _mount_place(draft),
+        rule="" if given else "default propagation",
+    )
+
+
+def _mount_place(draft: Draft) -> str:
+    spec = draft.spec
+    entry = spec.namespace(NamespaceType.MOUNT)
+    return f"namespaces[{spec.namespaces.index(entry)}]" if entry else "namespaces"
+
+
+def attach_root(draft: Draft, tree: Reg, *, shared: bool) -> None:
+    """Put the new root over the old one, where pivot_root finds it."""
+    steps: list[Op] = []
+    if shared:
+        # pivot_root(2) refuses a shared parent of the new root, and a mount on a shared root
+        # would appear on the host.
+        steps.append(calls.mount(None, "/", None, int(MountFlag.MS_PRIVATE)))
+    steps.append(
+        calls.move_mount(tree, "", calls.CWD, "/", MoveMountFlag.MOVE_MOUNT_F_EMPTY_PATH)
+    )
+    draft.child("put the new root over the old", *steps, at="rootfs")
+
+
+def make_root_tree(
+    draft: Draft, facts: Facts, identity: Identity, launch: Launch, taken: Reg
+) -> Tree:
+    """The root the mounts are made in: the tree itself, or an overlay on it."""
+    rootfs = draft.spec.rootfs
+    assert rootfs is not None
+    shared = draft.spec.propagation == "rshared"
+    if rootfs.overlay is None:
+        attach_root(draft, taken, shared=shared)
+        return Tree(
+            draft=draft, facts=facts, root=taken, base=rootfs.path, early=launch.early
+        )
+    root = overlay.root_overlay(draft, identity, launch, taken, rootfs, shared=shared)
+    attach_root(draft, root, shared=False)
+    return Tree(draft=draft, facts=facts, root=root, base=None, early=launch.early)
+
+
+def enter_root(draft: Draft, root: Reg) -> None:
+    """pivot_root into the new root and let go of the old one."""
+    spec = draft.spec
+    old = draft.reg("oldroot")
+    opened = abi.OpenFlag.O_PATH | abi.OpenFlag.O_DIRECTORY | abi.OpenFlag.O_CLOEXEC
+    steps: list[Op] = []
+    if spec.propagation != "rprivate":
+        # Unmounting a shared tree unmounts it on the host too, so it is parted before.
+        steps.append(calls.openat(calls.CWD, "/", opened, save=old))
+        steps.append(calls.mount_setattr(old, "", WHOLE, propagation=MountFlag.MS_PRIVATE))
+        steps.append(calls.close(old))
+    steps += [
+        calls.fchdir(root),
+        calls.pivot_root(".", "."),
+        # pivot_root(2): "." now has the old root stacked upon it, which this unmounts.
+        calls.umount2(".", abi.UmountFlag.MNT_DETACH),
+        calls.chdir("/"),
+    ]
+    draft.child("enter the new root and leave the old", *steps, at="rootfs")
+
+
+def finish_root(draft: Draft, root: Reg) -> None:
+    """Read-only and propagation of the root, once everything stands in it."""
+    rootfs = draft.spec.rootfs
+    if rootfs is None:
+        return
+    if rootfs.readonly:
+        draft.child(
+            "make the root read-only",
+            calls.mount_setattr(root, "", EMPTY, attr_set=MountAttr.MOUNT_ATTR_RDONLY),
+            at="rootfs.readonly",
+        )
+    if rootfs.propagation not in ("private", "rprivate"):
+        flag, deep = propagation(rootfs.propagation)
+        draft.child(
+            f"make the root {rootfs.propagation}",
+            calls.mount_setattr(root, "", WHOLE if deep else EMPTY, propagation=flag),
+            at="rootfs.propagation",
+        )

@@ -1,0 +1,262 @@
+"""Places inside the new root: resolved by descriptor, made where missing, taken back after.
+
+Every path is walked from the root's own descriptor with RESOLVE_IN_ROOT, so a symlink of the
+rootfs cannot lead outside of it (openat2(2)). What is made on the host for a mount to stand
+on is removed when the run ends.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from nsrun.kernel import abi, calls
+from nsrun.kernel.abi import OpenFlag, ResolveFlag
+from nsrun.kernel.facts import Facts, Kind, PathFact
+from nsrun.kernel.values import Call, Expect, Reg
+from nsrun.plan.draft import Draft
+from nsrun.plan.model import Action, Track
+from nsrun.plan.ops import Op
+
+_WITHIN = ResolveFlag.RESOLVE_IN_ROOT | ResolveFlag.RESOLVE_NO_MAGICLINKS
+_STRICT = ResolveFlag.RESOLVE_BENEATH | ResolveFlag.RESOLVE_NO_SYMLINKS
+_HANDLE = OpenFlag.O_PATH | OpenFlag.O_CLOEXEC
+# A folder by one of these names that is a symlink is an attack, not a habit (CVE-2023-27561).
+_REAL_FOLDERS = frozenset({"/proc", "/sys", "/dev"})
+# What undoing may meet when somebody was there in between: nothing of it is ours to remove.
+_GONE = ("ENOENT", "ENOTEMPTY", "EBUSY", "EBADF", "ENOTDIR", "ELOOP", "EXDEV", "EISDIR")
+
+
+class Cover(StrEnum):
+    """What lies over a target: the rootfs as the facts saw it, or a mount of this plan."""
+
+    ROOT = "root"
+    FRESH = "fresh"  # an empty tmpfs of this plan
+    BIND = "bind"  # a host folder
+    OTHER = "other"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mounted:
+    """A mount of this plan; ``source`` is the host folder behind a bind."""
+
+    target: str
+    cover: Cover
+    source: str = ""
+
+
+@dataclass(slots=True)
+class Tree:
+    """The new root while it is furnished.
+
+    ``base``: the host folder behind it, None where what is made inside never reaches the
+    host (an overlay). ``early``: the position in the draft before the child is started.
+    """
+
+    draft: Draft
+    facts: Facts
+    root: Reg
+    base: str | None
+    early: int
+
+    _mounted: list[Mounted] = field(default_factory=list)
+    _made: set[str] = field(default_factory=set)
+
+    # --- what is known -------------------------------------------------------------------
+
+    def mounted(self, target: str, cover: Cover, source: str = "") -> None:
+        """Note that a mount now covers ``target``."""
+        self._mounted.append(Mounted(target=target, cover=cover, source=source))
+        self._made = {m for m in self._made if not below(m, target)}
+
+    def cover(self, target: str) -> Mounted:
+        """The latest mount of this plan over ``target``, or the root."""
+        covering = [m for m in self._mounted if below(target, m.target)]
+        if not covering:
+            return Mounted(target="/", cover=Cover.ROOT, source=self.base or "")
+        return max(reversed(covering), key=lambda m: len(m.target))
+
+    def host_path(self, target: str) -> str | None:
+        """The host's path behind a target, None where there is none."""
+        cover = self.cover(target)
+        if not cover.source:
+            return None
+        inner = target[len(cover.target.rstrip("/")) :].lstrip("/")
+        return f"{cover.source.rstrip('/')}/{inner}" if inner else cover.source
+
+    def _first_missing(self, target: str) -> int | None:
+        """The index of the first component that may have to be made, None if all are there."""
+        cover = self.cover(target)
+        depth = len(components(cover.target))
+        if len(components(target)) <= depth:
+            return None
+        match cover.cover:
+            case Cover.ROOT:
+                fact = self.facts.targets.get(target)
+                if fact is None:
+                    return 0
+                if fact.kind is not Kind.MISSING:
+                    return None
+                return self._unmade(target, max(len(components(fact.missing_part)) - 1, 0))
+            case Cover.FRESH:
+                return self._unmade(target, depth)
+            case Cover.BIND | Cover.OTHER:
+                return depth
+
+    def _unmade(self, target: str, first: int) -> int | None:
+        parts = components(target)
+        while first < len(parts) and "/" + "/".join(parts[: first + 1]) in self._made:
+            first += 1
+        return first if first < len(parts) else None
+
+    # --- steps ---------------------------------------------------------------------------
+
+    def open(
+        self, target: str, *, folder: bool, create: bool, name: str = ""
+    ) -> tuple[Reg, list[Op]]:
+        """Steps that make ``target`` where it is missing and open it (O_PATH)."""
+        steps = self.make(target, folder=folder) if create else []
+        fd = self.draft.reg(name or "at_" + (components(target) or ["root"])[-1])
+        steps.append(self.resolve(target, save=fd))
+        return fd, steps
+
+    def resolve(self, target: str, *, save: Reg, oflags: int = _HANDLE) -> Call:
+        """openat2(2) of a place inside the root."""
+        how = _WITHIN
+        if target in _REAL_FOLDERS:
+            how |= ResolveFlag.RESOLVE_NO_SYMLINKS
+        return calls.openat2(self.root, inner(target), oflags, how, save=save)
+
+    def make(self, target: str, *, folder: bool) -> list[Op]:
+        """Steps that make the missing components of ``target``, one mkdirat(2) each."""
+        first = self._first_missing(target)
+        if first is None:
+            return []
+        parts = components(target)
+        steps: list[Op] = []
+        for index in range(first, len(parts)):
+            last = index == len(parts) - 1
+            steps += self._make_one(parts[:index], parts[index], folder or not last)
+            self._made.add("/" + "/".join(parts[: index + 1]))
+        self._take_back(target, parts, first, folder)
+        return steps
+
+    def _make_one(self, parents: list[str], name: str, folder: bool) -> list[Op]:
+        parent = self.root
+        steps: list[Op] = []
+        if parents:
+            parent = self.draft.reg("in_" + parents[-1])
+            opened = _HANDLE | OpenFlag.O_DIRECTORY
+            steps.append(self.resolve("/" + "/".join(parents), save=parent, oflags=opened))
+        # An existing one is what was wanted; a dangling symlink is found by the next openat2.
+        made = (
+            calls.mkdirat(parent, name, 0o755)
+            if folder
+            else calls.mknodat(parent, name, abi.FileType.S_IFREG | 0o644)
+        )
+        steps.append(calls.allow(made, accept=("EEXIST",)))
+        if parents:
+            steps.append(calls.close(parent))
+        return steps
+
+    def fact(self, target: str) -> PathFact | None:
+        """What the facts know of a target that no mount of this plan covers."""
+        return self.facts.targets.get(target) if self.cover(target).cover is Cover.ROOT else None
+
+    def will_make(self, target: str) -> None:
+        """A link that the caller makes at ``target``: removed again if it was missing."""
+        fact = self.fact(target)
+        if fact is not None and fact.kind is Kind.MISSING:
+            first = max(len(components(fact.missing_part)) - 1, 0)
+            self._take_back(target, components(target), first, folder=False, link=True)
+
+    def _take_back(
+        self, target: str, parts: list[str], first: int, folder: bool, link: bool = False
+    ) -> None:
+        """The parent removes at the end what was not there before, if it is still empty."""
+        cover = self.cover(target)
+        if not cover.source or cover.cover is Cover.FRESH:
+            return
+        depth = len(components(cover.target))
+        if cover.cover is Cover.BIND:
+            fact = self.facts.paths.get(self.host_path(target) or "")
+            if fact is None or fact.kind is not Kind.MISSING:
+                return
+            lost = components(fact.missing_part)
+            first = max(depth, depth + len(lost) - 1 - len(components(cover.source)))
+        inside, made = parts[depth:first], parts[first:]
+        host, keep = self.draft.reg("host"), self.draft.reg("keep")
+        steps: tuple[Op, ...] = (
+            calls.openat(
+                calls.CWD, cover.source, _HANDLE | OpenFlag.O_DIRECTORY, save=host
+            ),
+            calls.openat2(
+                host, "/".join(inside) or ".", _HANDLE | OpenFlag.O_DIRECTORY, _WITHIN, save=keep
+            ),
+            calls.close(host),
+        )
+        action = Action(
+            track=Track.PARENT,
+            what=f"remember that {target} is missing, to be removed again",
+            origin=self.draft.origin("", "nothing is left behind"),
+            steps=steps,
+            undo=tuple(_removal(self.draft, keep, made, folder, link)),
+        )
+        self.draft.parent_at(self.early, action)
+
+
+def _removal(
+    draft: Draft, keep: Reg, made: list[str], folder: bool, link: bool
+) -> list[Op]:
+    steps: list[Op] = []
+    for index in range(len(made) - 1, -1, -1):
+        parent = keep
+        if index:
+            parent = draft.reg("was")
+            steps.append(
+                calls.allow(
+                    calls.openat2(
+                        keep,
+                        "/".join(made[:index]),
+                        _HANDLE | OpenFlag.O_DIRECTORY,
+                        _STRICT,
+                        save=parent,
+                    ),
+                    accept=_GONE,
+                )
+            )
+        if index == len(made) - 1 and link:
+            # EISDIR, EPERM: a folder stands there now.
+            gone = calls.unlinkat(parent, made[index])
+            steps.append(calls.allow(gone, accept=(*_GONE, "EPERM")))
+        elif index == len(made) - 1 and not folder:
+            steps += _remove_empty_file(parent, made[index])
+        else:
+            gone = calls.unlinkat(parent, made[index], abi.AtFlag.AT_REMOVEDIR)
+            steps.append(calls.allow(gone, accept=_GONE))
+        if index:
+            steps.append(calls.allow(calls.close(parent), accept=("EBADF",)))
+    return steps
+
+
+def _remove_empty_file(parent: Reg, name: str) -> list[Op]:
+    # A file that somebody has filled in the meantime is theirs.
+    empty = Expect(calls.STATX_SIZE_AT, 8, (1 << 64) - 1, 0, "it is empty", otherwise="skip")
+    look = calls.allow(calls.statx(parent, empty, path=name), accept=_GONE)
+    return [look, calls.allow(calls.unlinkat(parent, name), accept=_GONE)]
+
+
+def components(path: str) -> list[str]:
+    """The names of a path: ``/a//b/`` is a, b."""
+    return [part for part in path.split("/") if part not in ("", ".")]
+
+
+def inner(target: str) -> str:
+    """A container path as openat2 takes it from the root's descriptor."""
+    return "/".join(components(target)) or "."
+
+
+def below(path: str, top: str) -> bool:
+    """Whether ``path`` is ``top`` or lies below it."""
+    parts, tops = components(path), components(top)
+    return parts[: len(tops)] == tops

@@ -1,0 +1,260 @@
+"""What must hold of every plan, whoever made it: proven before a replay, in one pass.
+
+Registers are written once and before they are read, of the kind that is asked for; syncs are
+paired and cannot wait for each other in a circle; nothing follows the command's execve; what
+the parent does to the host is undone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from nsrun.diag import Diagnostic, NsrunError
+from nsrun.kernel.values import Arg, Bytes, Call, Fmt, Int, Length, Out, Reg, Str, Strings
+from nsrun.plan.model import Action, Placed, Plan, Track
+from nsrun.plan.ops import (
+    EXEC,
+    Await,
+    Clone,
+    Init,
+    Netlink,
+    Op,
+    ReceiveFd,
+    SendFd,
+    Signal,
+    Spawn,
+    Wait,
+)
+
+# Calls that leave something on the host which outlives the process that made it.
+_VISIBLE = frozenset(
+    {"mount", "move_mount", "mkdirat", "mknodat", "symlinkat", "linkat", "renameat2"}
+)
+
+
+def verify(plan: Plan) -> None:
+    """Raise NsrunError (NS405) with everything that is wrong with ``plan``."""
+    problems = [
+        *_check_registers(plan),
+        *_check_syncs(plan),
+        *_check_end(plan),
+        *_check_undo(plan),
+    ]
+    if problems:
+        raise NsrunError(
+            tuple(Diagnostic(code="NS405", summary=problem) for problem in problems)
+        )
+
+
+# --- registers -------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Written:
+    registers: dict[str, Reg] = field(default_factory=dict)
+
+
+def _check_registers(plan: Plan) -> Iterator[str]:
+    """Follow each track; the child starts with what the parent had at the clone."""
+    parent, child = _Written(), _Written()
+    everywhere: dict[str, str] = {}
+    for placed in plan.steps():
+        written = parent if placed.track is Track.PARENT else child
+        yield from _check_step(placed, placed.op, written, everywhere)
+        if isinstance(placed.op, Clone) and not placed.op.hand_over and not placed.op.hold:
+            child.registers.update(
+                {
+                    name: reg
+                    for name, reg in parent.registers.items()
+                    if reg not in (placed.op.pid, placed.op.pidfd)
+                }
+            )
+    for action in plan.actions:
+        undone = _Written(dict(parent.registers))
+        for op in action.undo:
+            yield from _check_undo_step(action, op, undone)
+
+
+def _check_step(
+    placed: Placed, op: Op, written: _Written, everywhere: dict[str, str]
+) -> Iterator[str]:
+    for reg in reads(op):
+        known = written.registers.get(reg.name)
+        if known is None:
+            yield f"step {placed.address} reads %{reg.name}, which nothing has written"
+        elif known.kind is not reg.kind:
+            yield f"step {placed.address} reads %{reg.name} as {reg.kind}, it is {known.kind}"
+    for reg in writes(op):
+        if reg.name in everywhere:
+            yield f"step {placed.address} writes %{reg.name} again ({everywhere[reg.name]} has)"
+        everywhere[reg.name] = placed.address
+        written.registers[reg.name] = reg
+
+
+def _check_undo_step(action: Action, op: Op, written: _Written) -> Iterator[str]:
+    for reg in reads(op):
+        if reg.name not in written.registers:
+            yield f"undoing '{action.what}' reads %{reg.name}, which nothing has written"
+    for reg in writes(op):
+        written.registers[reg.name] = reg
+
+
+def reads(op: Op) -> tuple[Reg, ...]:
+    """The registers that an operation needs."""
+    match op:
+        case Call():
+            logs = (op.log,) if op.log is not None else ()
+            return (*(r for arg in op.args for r in _in_argument(arg)), *logs)
+        case Clone():
+            return (op.channel,) if op.channel is not None else ()
+        case Signal():
+            return (op.channel, op.value) if op.value is not None else (op.channel,)
+        case Wait() | ReceiveFd():
+            return (op.channel, op.signals) if op.signals is not None else (op.channel,)
+        case SendFd():
+            return (op.channel, op.fd)
+        case Netlink():
+            return (op.socket, *_in_argument(op.message))
+        case Spawn():
+            stdin = _in_argument(op.stdin) if op.stdin is not None else ()
+            return (*(r for a in op.argv for r in _in_argument(a)), *stdin)
+        case Init():
+            return (op.channel,)
+        case Await():
+            terminal = (op.terminal,) if op.terminal is not None else ()
+            return (op.child, op.pidfd, op.signals, *terminal)
+        case _:
+            assert_never(op)
+
+
+def writes(op: Op) -> tuple[Reg, ...]:
+    """The registers that an operation sets."""
+    match op:
+        case Call():
+            saved = (op.save,) if op.save is not None else ()
+            holes = (h.reg for arg in op.args if isinstance(arg, Out) for h in arg.saves)
+            return (*saved, *holes)
+        case Clone():
+            return (op.pid, op.pidfd)
+        case Wait():
+            return (op.save,) if op.save is not None else ()
+        case ReceiveFd():
+            return (op.save, op.value) if op.value is not None else (op.save,)
+        case Await():
+            return (op.status,)
+        case Signal() | SendFd() | Netlink() | Spawn() | Init():
+            return ()
+        case _:
+            assert_never(op)
+
+
+def _in_argument(arg: Arg) -> tuple[Reg, ...]:
+    match arg:
+        case Reg():
+            return (arg,)
+        case Fmt():
+            return tuple(part for part in arg.parts if isinstance(part, Reg))
+        case Length():
+            return _in_argument(arg.of)
+        case Bytes():
+            inner = (r for pointer in arg.pointers for r in _in_argument(pointer.target))
+            return (*(hole.reg for hole in arg.holes), *inner)
+        case Int() | Str() | Strings() | Out():
+            return ()
+        case _:
+            assert_never(arg)
+
+
+# --- syncs -----------------------------------------------------------------------------------
+
+
+def _check_syncs(plan: Plan) -> Iterator[str]:
+    """Messages of each direction arrive in the order they are sent, so their names must agree."""
+    sent: dict[Track, list[str]] = {Track.PARENT: [], Track.CHILD: []}
+    awaited: dict[Track, list[str]] = {Track.PARENT: [], Track.CHILD: []}
+    for placed in plan.steps():
+        op = placed.op
+        if isinstance(op, Signal | SendFd) or (isinstance(op, Clone) and op.hand_over):
+            sent[placed.track].append(op.sync)
+        elif isinstance(op, ReceiveFd) or (isinstance(op, Wait) and op.sync != EXEC):
+            awaited[placed.track].append(op.sync)
+    for sender, receiver in ((Track.PARENT, Track.CHILD), (Track.CHILD, Track.PARENT)):
+        if sent[sender] != awaited[receiver]:
+            yield (
+                f"the {sender} sends {_names(sent[sender])}, "
+                f"the {receiver} waits for {_names(awaited[receiver])}"
+            )
+    if not _runs_through(plan):
+        yield "the two tracks wait for each other"
+
+
+def _names(syncs: Iterable[str]) -> str:
+    return ", ".join(f"#{name}" for name in syncs) or "nothing"
+
+
+def _runs_through(plan: Plan) -> bool:
+    """Step both tracks until both are through, or neither can go on."""
+    queues = {track: list(plan.track(track)) for track in Track}
+    sent: set[tuple[Track, str]] = set()
+    moved = True
+    while moved and any(queues.values()):
+        moved = False
+        for track, other in ((Track.PARENT, Track.CHILD), (Track.CHILD, Track.PARENT)):
+            while queues[track]:
+                op = queues[track][0].op
+                waits = isinstance(op, ReceiveFd) or (isinstance(op, Wait) and op.sync != EXEC)
+                if waits and (other, getattr(op, "sync", "")) not in sent:
+                    break
+                if isinstance(op, Wait) and op.sync == EXEC and queues[other]:
+                    break
+                if isinstance(op, Signal | SendFd) or (isinstance(op, Clone) and op.hand_over):
+                    sent.add((track, op.sync))
+                queues[track].pop(0)
+                moved = True
+    return not any(queues.values())
+
+
+# --- the end, and undoing --------------------------------------------------------------------
+
+
+def _check_end(plan: Plan) -> Iterator[str]:
+    """Only further candidates of the same search may follow an execve."""
+    child = plan.track(Track.CHILD)
+    first = next((n for n, p in enumerate(child) if _is_exec(p.op)), None)
+    if child and first is None:
+        yield "the child's track does not end in execve"
+    if first is None:
+        return
+    for placed in child[first:]:
+        if not _is_exec(placed.op) or placed.action is not child[first].action:
+            yield f"step {placed.address} follows the command's execve"
+    if isinstance(child[-1].op, Call) and child[-1].op.accept:
+        yield f"step {child[-1].address} lets the child go on after a failed execve"
+
+
+def _is_exec(op: Op) -> bool:
+    return isinstance(op, Call) and op.name in ("execve", "execveat")
+
+
+def _check_undo(plan: Plan) -> Iterator[str]:
+    for action in plan.actions:
+        if action.track is Track.CHILD:
+            if action.undo:
+                yield f"'{action.what}' of the child has undo steps, which only the parent runs"
+            continue
+        visible = next((op for op in action.steps if is_host_visible(op)), None)
+        if visible is not None and not action.undo:
+            name = visible.name if isinstance(visible, Call) else "clone3"
+            yield f"'{action.what}' does {name} on the host and does not undo it"
+
+
+def is_host_visible(op: Op) -> bool:
+    """Whether the step leaves something on the host that outlives the parent."""
+    if isinstance(op, Clone):
+        return True
+    if not isinstance(op, Call):
+        return False
+    creates = any(isinstance(a, Int) and "O_CREAT" in a.text.split("|") for a in op.args)
+    return op.name in _VISIBLE or (op.name in ("openat", "openat2") and creates)

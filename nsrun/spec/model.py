@@ -1,0 +1,248 @@
+"""What a spec means once it is read: frozen values, paths absolute, sizes and times in units.
+
+The planner knows nothing else of the user's text. Sizes are bytes, times nanoseconds, modes
+integers; host paths are absolute, container paths start with ``/``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Literal
+
+from nsrun.diag import Span
+from nsrun.spec.path import parent_path
+
+SECOND = 1_000_000_000
+
+
+class NamespaceType(StrEnum):
+    """The eight kinds of namespaces(7), by OCI's names."""
+
+    USER = "user"
+    MOUNT = "mount"
+    PID = "pid"
+    NETWORK = "network"
+    IPC = "ipc"
+    UTS = "uts"
+    CGROUP = "cgroup"
+    TIME = "time"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Namespace:
+    """A namespace to make, or to join (one of ``join_path``, ``join_pid``, ``join_container``).
+
+    ``pin``: the host file a new one is kept on. ``boottime`` and ``monotonic`` are the
+    offsets of a new time namespace in nanoseconds, None where not given.
+    """
+
+    type: NamespaceType
+    join_path: str | None = None
+    join_pid: int | None = None
+    join_container: str | None = None
+    pin: str | None = None
+    boottime: int | None = None
+    monotonic: int | None = None
+
+    @property
+    def joined(self) -> bool:
+        return (self.join_path, self.join_pid, self.join_container) != (None, None, None)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdRange:
+    """``size`` ids from ``container`` on are ``host`` and following outside."""
+
+    container: int
+    host: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdMap:
+    """The maps of a user namespace; the ranges are only filled for ``explicit``."""
+
+    kind: Literal["explicit", "auto", "root", "keep"]
+    uid: tuple[IdRange, ...] = ()
+    gid: tuple[IdRange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlay:
+    """An overlay on a rootfs: ephemeral (a tmpfs) without ``upper`` and ``work``."""
+
+    upper: str | None = None
+    work: str | None = None
+
+    @property
+    def ephemeral(self) -> bool:
+        return self.upper is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rootfs:
+    path: str
+    readonly: bool = False
+    propagation: str = "rprivate"
+    overlay: Overlay | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Mount:
+    """One entry of ``mounts``.
+
+    ``type`` is ``bind``, ``overlay``, ``umount``, a kernel file system's name, or "" for an
+    entry that changes what is mounted on the target. ``idmap`` is True for the container's
+    own user namespace. ``path`` is the entry's place in the spec (``mounts[2]``).
+    """
+
+    type: str
+    target: str
+    path: str
+    source: str = ""
+    options: tuple[str, ...] = ()
+    propagation: tuple[str, ...] = ()
+    recursive: bool = True
+    create: bool = True
+    optional: bool = False
+    remount: bool = False
+    idmap: IdMap | Literal[True] | None = None
+    lower: tuple[str, ...] = ()
+    upper: str | None = None
+    work: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FileEntry:
+    """One entry of ``files``: exactly one of ``content``, ``symlink`` and ``folder``."""
+
+    target: str
+    content: bytes | None = None
+    symlink: str | None = None
+    folder: bool = False
+    mode: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class User:
+    """Who the command runs as: numbers, or names to be looked up in the rootfs; None: not given."""
+
+    uid: int | str | None = None
+    gid: int | str | None = None
+    groups: tuple[int | str, ...] = ()
+    umask: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Capabilities:
+    """What ``capabilities`` says, names as in capabilities(7) (``CAP_CHOWN``).
+
+    ``base`` is the named start; ``explicit`` replaces it; then ``add`` and ``drop``. ``sets`` holds
+    OCI's form, each of the five sets by name; a set that is not named is empty.
+    """
+
+    base: Literal["default", "none", "all"] = "default"
+    explicit: tuple[str, ...] | None = None
+    add: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    sets: Mapping[str, tuple[str, ...]] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rlimit:
+    """``soft`` and ``hard`` of setrlimit(2); None is unlimited."""
+
+    name: str
+    soft: int | None
+    hard: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hook:
+    """A program of the host run in the caller's namespaces; ``timeout`` in ns, 0 for none."""
+
+    path: str
+    args: tuple[str, ...] = ()
+    env: tuple[str, ...] = ()
+    timeout: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Hooks:
+    prestart: tuple[Hook, ...] = ()
+    poststart: tuple[Hook, ...] = ()
+    poststop: tuple[Hook, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Network:
+    """The ``network`` block. Interfaces are a later front; ``loopback`` brings lo up."""
+
+    loopback: bool = True
+
+
+PathList = Literal["default", "none"] | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Spec:
+    """One container, as the planner sees it.
+
+    ``env`` maps a name to its value, or to None where the caller's own value is passed on;
+    ``env_file`` has been read into ``env`` before. ``command`` is the argument vector; a
+    string has become ``/bin/sh -c``. ``spans`` tells where each path of the document stands.
+    """
+
+    name: str
+    file: str
+    sha256: str
+    namespaces: tuple[Namespace, ...] = ()
+    idmap: IdMap | None = None
+    rootfs: Rootfs | None = None
+    hostname: str | None = None
+    domainname: str | None = None
+    propagation: str = "rprivate"
+    default_mounts: bool = True
+    mounts: tuple[Mount, ...] = ()
+    files: tuple[FileEntry, ...] = ()
+    network: Network | None = None
+    command: tuple[str, ...] = ()
+    env: Mapping[str, str | None] = field(default_factory=lambda: MappingProxyType({}))
+    cwd: str | None = None
+    user: User = User()
+    tty: bool = False
+    stdin: Literal["inherit", "closed", "open"] = "inherit"
+    init: bool = False
+    stop_signal: str = "SIGTERM"
+    stop_timeout: int = 10 * SECOND
+    timeout: int = 0
+    capabilities: Capabilities = Capabilities()
+    no_new_privileges: bool = True
+    rlimits: tuple[Rlimit, ...] = ()
+    sysctl: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    masked_paths: PathList = "default"
+    readonly_paths: PathList = "default"
+    oom_score_adj: int | None = None
+    labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    hooks: Hooks = Hooks()
+    spans: Mapping[str, Span] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+
+    def namespace(self, kind: NamespaceType) -> Namespace | None:
+        """The entry of ``namespaces`` of this kind, None where the caller's is shared."""
+        return next((n for n in self.namespaces if n.type is kind), None)
+
+    def new(self, kind: NamespaceType) -> bool:
+        """Whether a namespace of this kind is made for the container (not joined)."""
+        found = self.namespace(kind)
+        return found is not None and not found.joined
+
+    def span(self, path: str) -> Span | None:
+        """Where ``path`` (``mounts[0].target``) stands, or the nearest parent that has a place."""
+        while path:
+            if path in self.spans:
+                return self.spans[path]
+            path = parent_path(path)
+        return self.spans.get("")
