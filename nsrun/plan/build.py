@@ -186,7 +186,7 @@ def _limit_and_run(
         Wait(sync=EXEC, channel=started.outer, signals=started.signals),
         at="command",
     )
-    run_hooks(draft, "poststart", spec.hooks.poststart, started.child)
+    run_hooks(draft, facts, "poststart", spec.hooks.poststart, started.child)
     process.supervise(draft, started, terminal)
 
 
@@ -195,13 +195,13 @@ def _parents_side(draft: Draft, facts: Facts, started: Launch) -> None:
     spec = draft.spec
     before = len(draft.actions)
     pin_namespaces(draft, facts, started.child)
-    run_hooks(draft, "prestart", spec.hooks.prestart, started.child)
+    run_hooks(draft, facts, "prestart", spec.hooks.prestart, started.child)
     if spec.hooks.poststop:
         draft.parent(
             "the hooks of the end",
             Signal(sync="go", channel=started.outer),
             at="hooks.poststop",
-            undo=when_stopped(draft, started.child),
+            undo=when_stopped(draft, facts, started.child),
         )
     elif len(draft.actions) > before:
         draft.parent(

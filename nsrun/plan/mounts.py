@@ -78,11 +78,13 @@ def take_early(
 
 
 def _must_be_early(spec: Spec, identity: Identity, mount: Mount) -> bool:
-    if spec.rootfs is not None or _keeps_peers(mount):
+    if spec.rootfs is not None:
         return True
     # Without a rootfs a source may be what an earlier entry has mounted, as in mount(8).
     earlier = spec.mounts[: spec.mounts.index(mount)]
-    return identity.displaced and not any(below(mount.source, m.target) for m in earlier)
+    if any(below(mount.source, m.target) for m in earlier):
+        return False
+    return identity.displaced or _keeps_peers(mount)
 
 
 def _keeps_peers(mount: Mount) -> bool:
