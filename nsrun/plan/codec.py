@@ -120,7 +120,7 @@ def loads(text: str, *, file: str = "") -> Plan:
     try:
         value = read_json(text)
     except TextError as error:
-        at = None if error.position is None else place(text, error.position)
+        at = place(text, error.position)
         raise NsrunError(_diagnostic(error.message, (), file, at)) from None
     try:
         return _decode(value)
@@ -156,13 +156,12 @@ def _one_kind_each(plan: Plan) -> None:
                         raise FormError(message, index, part, number, "actions")
 
 
-def _diagnostic(message: str, path: Path, file: str, at: tuple[int, int] | None) -> Diagnostic:
+def _diagnostic(message: str, path: Path, file: str, at: tuple[int, int]) -> Diagnostic:
     words = "".join(f"[{p}]" if isinstance(p, int) else f".{p}" for p in path).removeprefix(".")
-    span = Span(file=file, line=at[0], column=at[1]) if file and at else None
+    span = Span(file=file, line=at[0], column=at[1]) if file else None
     return Diagnostic(
         code="NS406",
         summary=f"not a plan: {message}",
         span=span,
         path=words,
-        notes=() if span or not words else (f"at {words}",),
     )

@@ -20,9 +20,12 @@ _UNSAFE = re.compile("[\x7f-\x9f\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\uf
 
 
 class TextError(Exception):
-    """The text is not what it should be; ``position`` counts characters from 0."""
+    """The text is not what it should be; ``position`` counts characters from 0.
 
-    def __init__(self, message: str, position: int | None = None) -> None:
+    Of what the parser does not place itself, the place is the start of the text.
+    """
+
+    def __init__(self, message: str, position: int = 0) -> None:
         super().__init__(message)
         self.message = message
         self.position = position
