@@ -1,0 +1,55 @@
+"""Taking back what the parent's actions made, last first."""
+
+from __future__ import annotations
+
+from nsrun.plan.model import UndoWhen
+from nsrun.replay.outcome import State, UndoFailure
+from nsrun.replay.parent import ParentTrack
+from nsrun.replay.program import Prepared
+from nsrun.replay.step import StepError, UnsetRegisterError, describe, internal
+
+
+def undo(track: ParentTrack, *, failed: bool) -> tuple[UndoFailure, ...]:
+    """Run the undo steps of every action that is done; all of them, whichever fail.
+
+    An action that failed half-way is not among them: its own steps are to leave nothing behind
+    that a later one needs. ``failed``: nsrun failed or was interrupted before the command ran;
+    only then are undo steps for FAILURE run.
+    """
+    failures: list[UndoFailure] = []
+    for prepared in reversed(track.done):
+        if prepared.action.undo_when is UndoWhen.END or failed:
+            failures += _undo_action(track, prepared)
+    return tuple(failures)
+
+
+def _undo_action(track: ParentTrack, prepared: Prepared) -> list[UndoFailure]:
+    failures: list[UndoFailure] = []
+    for index, (op, runnable) in enumerate(zip(prepared.action.undo, prepared.undo, strict=True)):
+        try:
+            result = runnable.run(track.registers)
+        except UnsetRegisterError:
+            # The step that makes it was left out: there is nothing to take back.
+            continue
+        except StepError as error:
+            failures.append(_failure(prepared, index, error))
+            continue
+        except Exception as error:
+            failures.append(_failure(prepared, index, internal(describe(error))))
+            continue
+        track.note_close(op)
+        if result.state is State.SKIPPED:
+            break
+    return failures
+
+
+def _failure(prepared: Prepared, index: int, error: StepError) -> UndoFailure:
+    return UndoFailure(
+        action=prepared.number,
+        step=index,
+        what=prepared.action.what,
+        kind=error.kind,
+        errno=error.errno,
+        value=error.value,
+        text=error.text.decode("utf-8", "backslashreplace"),
+    )
