@@ -113,7 +113,9 @@ class _Run:
     def _finish(self) -> Outcome:
         track = self._track
         track.drain()
-        for pidfd in reversed(track.processes):
+        for pidfd in (*track.processes, *track.holders):
+            reap.kill(pidfd)
+        for pidfd in (*track.processes, *track.holders):
             reap.end(pidfd)
         survivors = reap.sweep() if self._alone else ()
         failed = self._failure is not None or self._interrupted is not None
@@ -135,6 +137,8 @@ class _Run:
 
     def _close(self) -> None:
         """Close every descriptor that a register still holds."""
+        for holder in self._track.held:
+            holder.release()
         held = self._track.registers.descriptors()
         for fd in {fd for name, fd in held.items() if name not in self._track.closed}:
             with contextlib.suppress(OSError):

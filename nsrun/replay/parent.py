@@ -26,6 +26,7 @@ from nsrun.plan.ops import (
 from nsrun.replay import reap, terminal
 from nsrun.replay.channel import Message, Nothing, Tag
 from nsrun.replay.child import ChildTrack
+from nsrun.replay.hold import PreparedHold
 from nsrun.replay.outcome import Kind, State, Trace
 from nsrun.replay.program import Prepared, Program, Step
 from nsrun.replay.step import DONE, Recorder, Registers, Result, StepError, internal
@@ -63,7 +64,8 @@ class ChildEndedError(StepError):
 class ParentTrack:
     """Replays the parent's track in this process, and remembers what is to be undone.
 
-    ``processes`` are the pidfds of the child's processes, the latest last. ``done`` are the
+    ``processes`` are the pidfds of the child's processes, the latest last, ``holders`` those of
+    processes that only hold namespaces, with what they wait for in ``held``. ``done`` are the
     actions that ran to their end, or were ended early by a skip after a step had an effect.
     """
 
@@ -75,6 +77,8 @@ class ParentTrack:
     ) -> None:
         self.registers = Registers()
         self.processes: list[int] = []
+        self.holders: list[int] = []
+        self.held: list[PreparedHold] = []
         self.done: list[Prepared] = []
         self.closed: set[str] = set()
         self.started = False
@@ -117,7 +121,10 @@ class ParentTrack:
     def note_close(self, op: object) -> None:
         """Remember the register whose descriptor a step has just closed."""
         if isinstance(op, Call) and op.name == "close" and isinstance(op.args[0], Reg):
-            self.closed.add(op.args[0].name)
+            reg = op.args[0]
+            self.closed.add(reg.name)
+            for pidfds in (self.processes, self.holders):
+                pidfds[:] = [fd for fd in pidfds if fd != self.registers.get(reg)]
 
     def _size_terminal(self) -> None:
         """The pty has its size before the command can ask for it."""
@@ -132,6 +139,8 @@ class ParentTrack:
         assert step.forker is not None
         if not one_thread():
             raise internal(b"the launcher has more than one thread")
+        if step.hold is not None:
+            return self._hold(step, op, step.hold)
         # A collection would write to every object's page, and have each copied.
         gc.freeze()
         pid, errno = step.forker.fork()
@@ -140,6 +149,17 @@ class ParentTrack:
         if pid < 0:
             raise StepError(Kind.ERRNO, errno=errno, value=-1)
         self.processes.append(step.forker.pidfd)
+        self.registers.set(op.pid, pid)
+        self.registers.set(op.pidfd, step.forker.pidfd)
+        return Result(State.DONE, pid)
+
+    def _hold(self, step: Step, op: Clone, held: PreparedHold) -> Result:
+        assert step.forker is not None
+        self.held.append(held)
+        pid, errno = held.fork()
+        if pid < 0:
+            raise StepError(Kind.ERRNO, errno=errno, value=-1)
+        self.holders.append(step.forker.pidfd)
         self.registers.set(op.pid, pid)
         self.registers.set(op.pidfd, step.forker.pidfd)
         return Result(State.DONE, pid)

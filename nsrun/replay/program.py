@@ -22,6 +22,7 @@ from nsrun.plan.ops import (
     Wait,
 )
 from nsrun.replay.channel import NAME_MAX, Channel, PreparedSendFd, PreparedSignal
+from nsrun.replay.hold import PreparedHold
 from nsrun.replay.initproc import PreparedInit
 from nsrun.replay.nlsocket import PreparedNetlink
 from nsrun.replay.prepare import PreparedCall, PrepareError, errno_numbers
@@ -47,8 +48,9 @@ class PlanError(Exception):
 class Step:
     """One step: what it is, where, and what runs it.
 
-    ``runnable`` is set for the operations that need only registers, ``forker`` for ``Clone``,
-    ``init`` for ``Init``; ``sync`` is a sync's name in bytes.
+    ``runnable`` is set for the operations that need only registers, ``forker`` for ``Clone``
+    (and ``hold`` where its process only holds), ``init`` for ``Init``; ``sync`` is a sync's name
+    in bytes.
     """
 
     track: Track
@@ -56,6 +58,7 @@ class Step:
     op: Op
     runnable: Runnable | None = None
     forker: Forker | None = None
+    hold: PreparedHold | None = None
     init: PreparedInit | None = None
     sync: bytes = b""
 
@@ -124,7 +127,7 @@ def _program(
         Track.PARENT: [step for prepared in parent for step in prepared.steps],
         Track.CHILD: [step for prepared in child for step in prepared.steps],
     }
-    clones = [step for step in ops[Track.PARENT] if isinstance(step.op, Clone)]
+    clones = [s for s in ops[Track.PARENT] if isinstance(s.op, Clone) and not s.op.hold]
     if len(clones) > 1:
         raise PlanError(Track.PARENT, clones[1].index, "the parent's track clones twice")
     listens_on = _channel(ops[Track.PARENT])
@@ -169,12 +172,15 @@ def _other_end(steps: list[Step], end: Reg | None) -> Reg | None:
 def _step(track: Track, index: int, op: Op, machine: str, messages: Channel) -> Step:
     try:
         _belongs(track, op)
+        forker = _forker(op) if isinstance(op, Clone) else None
+        holds = isinstance(op, Clone) and op.hold
         return Step(
             track=track,
             index=index,
             op=op,
             runnable=_runnable(op, machine, messages),
-            forker=_forker(op) if isinstance(op, Clone) else None,
+            forker=forker,
+            hold=PreparedHold(forker) if holds and forker is not None else None,
             init=PreparedInit() if isinstance(op, Init) else None,
             sync=_sync(getattr(op, "sync", "")),
         )
@@ -202,6 +208,8 @@ def _belongs(track: Track, op: Op) -> None:
     """Operations that only one of the tracks can do."""
     match op:
         case Clone():
+            if op.hold and (op.hand_over or track is not Track.PARENT):
+                raise PrepareError("a process that only holds is the parent's")
             if op.hand_over != (track is Track.CHILD):
                 raise PrepareError("the child's track hands over in a clone, the parent's does not")
             if op.hand_over and (op.channel is None or not op.sync):

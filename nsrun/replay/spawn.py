@@ -12,7 +12,7 @@ from nsrun.kernel.values import Bytes, Fmt, Str
 from nsrun.plan.ops import Spawn
 from nsrun.replay.outcome import SIGNALLED, Kind, State
 from nsrun.replay.prepare import Buffer, Format, PrepareError, encode
-from nsrun.replay.step import Registers, Result, StepError
+from nsrun.replay.step import Registers, Result, StepError, from_os_error
 from nsrun.replay.syscalls import number, syscall
 
 # A helper without a timeout of its own: while one runs, the launcher answers no signal.
@@ -53,7 +53,7 @@ class PreparedSpawn:
                 os.close(stdin)
             status = helper.finish(self._timeout)
         except OSError as error:
-            raise StepError(Kind.ERRNO, errno=error.errno or 0, value=-1) from error
+            raise from_os_error(error) from error
         if helper.timed_out:
             raise StepError(Kind.SPAWN, errno=errnos.ETIMEDOUT, value=status, text=helper.words())
         if status not in self._success:

@@ -37,6 +37,11 @@ def internal(text: bytes) -> StepError:
     return StepError(Kind.INTERNAL, text=text[:TEXT_MAX])
 
 
+def from_os_error(error: OSError) -> StepError:
+    """The failure of a call that the executor itself makes for a step."""
+    return StepError(Kind.ERRNO, errno=error.errno or 0, value=-1)
+
+
 def describe(error: BaseException) -> bytes:
     """An exception as ``Type: words (function:line)``, without reading any source file."""
     where = error.__traceback__

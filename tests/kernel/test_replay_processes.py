@@ -14,7 +14,7 @@ from nsrun.kernel import calls
 from nsrun.kernel.abi import CloneFlag
 from nsrun.kernel.values import Bytes, Call, Fmt, Int, Reg, RegKind
 from nsrun.plan.model import Action, Plan, Track
-from nsrun.plan.ops import Clone, Init, Op, ReceiveFd, Wait
+from nsrun.plan.ops import Clone, Init, Op, ReceiveFd, Signal, Wait
 from nsrun.replay.outcome import Kind, State
 from tests.support.replays import (
     AWAIT_EXEC,
@@ -293,6 +293,80 @@ def test_init_without_a_pid_namespace_ends_what_is_left(tmp_path: Path) -> None:
     outcome = run(command(subreaper, Init(channel=INNER), *sh(script)))
     assert (outcome.status, outcome.survivors) == (6, ())
     assert gone(int(mark.read_text()), 0.1)
+
+
+# --- hold ------------------------------------------------------------------------------------
+
+HOLDER, HOLDERFD = Reg("holder", RegKind.PID), Reg("holderfd")
+HOLD = Clone(
+    flags=Int(CloneFlag.CLONE_NEWUSER | CloneFlag.CLONE_PIDFD),
+    exit_signal=Int(signal.SIGCHLD),
+    pid=HOLDER,
+    pidfd=HOLDERFD,
+    hold=True,
+)
+
+
+def lends_its_maps(*, release: bool) -> Plan:
+    """A holder with maps; the command reads them while, or after, it is there."""
+    maps = Reg("maps")
+    kill = calls.pidfd_send_signal(HOLDERFD, Int(signal.SIGKILL))
+    middle = (
+        parent(
+            HOLD,
+            undo=(
+                calls.allow(kill, accept=("ESRCH",)),
+                calls.allow(calls.waitid_reap(HOLDERFD), accept=("ECHILD",)),
+            ),
+        ),
+        parent(
+            calls.openat(calls.CWD, Fmt(("/proc/", HOLDER, "/uid_map")), os.O_WRONLY, save=maps),
+            calls.write(maps, b"7 1000 1\n"),
+            calls.close(maps),
+            *((kill, calls.waitid_reap(HOLDERFD), calls.close(HOLDERFD)) if release else ()),
+            Signal(sync="go", channel=OUTER, value=HOLDER),
+        ),
+    )
+    return command(
+        Wait(sync="go", channel=INNER), *sh("cat /proc/$PPID/task/*/children"), middle=middle
+    )
+
+
+def test_a_holder_keeps_its_namespace_and_is_ended() -> None:
+    outcome, text = output(lends_its_maps(release=False))
+    assert (outcome.status, outcome.failure, outcome.undo_failures) == (0, None, ())
+    # Two children of nsrun while the command runs, the holder and the command.
+    pids = [int(pid) for pid in text.split()]
+    holder = outcome.trace.result(Track.PARENT, 6).result
+    assert len(pids) == 2 and holder in pids
+    assert not os.path.exists(f"/proc/{holder}")
+
+
+def test_a_holder_released_by_the_plan() -> None:
+    outcome, text = output(lends_its_maps(release=True))
+    assert (outcome.status, outcome.failure) == (0, None)
+    assert len(text.split()) == 1
+    # Its descriptor is closed: what undoes the clone finds EBADF, and says so.
+    assert {failure.errno_name for failure in outcome.undo_failures} == {"EBADF"}
+
+
+def test_a_holder_has_no_descriptor_of_the_plan() -> None:
+    wait = Wait(sync="never", channel=INNER)
+    middle = (parent(HOLD, call("ppoll", 0, 0, 0, 0, 0)),)
+    running = start(command(wait, *sh("true"), middle=middle))
+    pids: list[int] = []
+    deadline = time.monotonic() + 5
+    while len(pids) < 2 and time.monotonic() < deadline:
+        with open(f"/proc/{running.pid}/task/{running.pid}/children") as file:
+            pids = [int(pid) for pid in file.read().split()]
+        time.sleep(0.05)
+    assert os.listdir(f"/proc/{pids[1]}/fd") == ["0"]
+    # It ends with the launcher, though nobody is left to kill it.
+    os.kill(running.pid, signal.SIGKILL)
+    os.waitpid(running.pid, 0)
+    os.close(running.result)
+    os.close(running.stdout)
+    assert all(gone(pid) for pid in pids)
 
 
 # --- what is left ----------------------------------------------------------------------------
