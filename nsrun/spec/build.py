@@ -1,0 +1,154 @@
+"""A document that fits its schema -> the Spec it means.
+
+Each top-level key is read by a function of its own, so that a mistake in one of them does not
+hide those in the others.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any
+
+from nsrun.diag import Diagnostic, NsrunError, sort_key
+from nsrun.spec import build_mounts, build_namespaces, build_process
+from nsrun.spec.document import Document
+from nsrun.spec.model import Spec
+from nsrun.spec.reader import Reader, Value
+
+_SUFFIX = re.compile(r"(?:\.(?:ya?ml|json))?(?:\.j2)?\Z")
+
+
+def _as_written(reader: Reader, value: Value, path: str) -> Any:
+    return reader.text(value, path) if isinstance(value, str) else value
+
+
+# Keys whose value is a field of the Spec by itself; `command`, `args`, `env` and `env_file`
+# are put together.
+_FIELDS: dict[str, Callable[[Reader, Value, str], Any]] = {
+    "name": _as_written,
+    "namespaces": build_namespaces.namespaces,
+    "idmap": build_namespaces.idmap,
+    "rootfs": build_mounts.rootfs,
+    "hostname": _as_written,
+    "domainname": _as_written,
+    "propagation": _as_written,
+    "default_mounts": _as_written,
+    "mounts": build_mounts.mounts,
+    "files": build_mounts.files,
+    "network": build_namespaces.network,
+    "command": build_process.command,
+    "args": build_process.arguments,
+    "env": build_process.env,
+    "env_file": build_process.env_file,
+    "cwd": Reader.target,
+    "user": build_process.user,
+    "tty": _as_written,
+    "stdin": _as_written,
+    "init": _as_written,
+    "stop_signal": build_process.signal,
+    "stop_timeout": build_process.duration,
+    "timeout": build_process.duration,
+    "capabilities": build_process.capabilities,
+    "no_new_privileges": _as_written,
+    "rlimits": build_process.rlimits,
+    "sysctl": build_process.sysctl,
+    "masked_paths": build_mounts.path_list,
+    "readonly_paths": build_mounts.path_list,
+    "oom_score_adj": _as_written,
+    "labels": build_process.texts,
+    "hooks": build_process.hooks,
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built:
+    """A spec and what is wrong with it; the keys in ``broken`` have their default in ``spec``."""
+
+    spec: Spec
+    diagnostics: tuple[Diagnostic, ...]
+    broken: frozenset[str]
+
+
+def build(document: Document, command: tuple[str, ...] | None = None) -> Spec:
+    """The Spec of a document in which ``validate`` found nothing wrong.
+
+    ``command`` replaces ``command`` and ``args`` of the document. Host paths come out absolute,
+    from the folder of ``document.file``; env files are read here. Raises NsrunError with
+    everything that is wrong: NS2xx and NS3xx.
+    """
+    built = build_parts(document, command)
+    if built.diagnostics:
+        raise NsrunError(built.diagnostics)
+    return built.spec
+
+
+def build_parts(
+    document: Document,
+    command: tuple[str, ...] | None = None,
+    broken: frozenset[str] = frozenset(),
+) -> Built:
+    """As :func:`build`, but the keys in ``broken`` are left out, and problems are returned."""
+    base = os.path.dirname(os.path.abspath(document.file)) if document.file else os.getcwd()
+    reader = Reader(document, base)
+    data: dict[str, Any] = document.data if isinstance(document.data, dict) else {}
+    values: dict[str, Any] = {}
+    bad = set(broken)
+    for key, read in _FIELDS.items():
+        if key not in data or key in bad:
+            continue
+        before = len(reader.report.diagnostics)
+        value = read(reader, data[key], key)
+        if len(reader.report.diagnostics) > before:
+            bad.add(key)
+        else:
+            values[key] = value
+    values["command"] = _command(reader, data, values, command, bad)
+    env = {**values.pop("env_file", {}), **values.pop("env", {})}
+    name = values.pop("name", None) or default_name(document.file)
+    spec = Spec(
+        name=name,
+        file=document.file,
+        sha256=document.sha256,
+        env=MappingProxyType(env),
+        spans=document.spans,
+        **values,
+    )
+    found = tuple(sorted(reader.report.diagnostics, key=sort_key))
+    return Built(spec=spec, diagnostics=found, broken=frozenset(bad))
+
+
+def _command(
+    reader: Reader,
+    data: dict[str, Any],
+    values: dict[str, Any],
+    override: tuple[str, ...] | None,
+    bad: set[str],
+) -> tuple[str, ...]:
+    written: tuple[str, ...] = values.pop("command", ())
+    args: tuple[str, ...] = values.pop("args", ())
+    if override:
+        if "\0" in "".join(override):
+            reader.problem("NS203", "", "a NUL character in the command")
+        return override
+    if not written and "command" not in bad:
+        reader.problem(
+            "NS204",
+            "",
+            "the key `command` is missing",
+            label="nothing says what runs",
+            help=("add `command: [...]`, or give one: `nsrun SPEC -- COMMAND`",),
+        )
+    # sh -c TEXT NAME ARG...: what follows the text is $0 and then $1 (sh(1)).
+    shell = (written[0],) if args and isinstance(data.get("command"), str) else ()
+    return written + shell + args
+
+
+def default_name(file: str) -> str:
+    """A container's name by its file: ``web`` for ``shop/web.yaml``, in allowed characters."""
+    stem = _SUFFIX.sub("", os.path.basename(file))
+    name = re.sub(r"[^a-zA-Z0-9_.-]+", "-", stem).lstrip("_.-").rstrip("-")[:64]
+    return name or "spec"

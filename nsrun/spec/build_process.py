@@ -1,0 +1,269 @@
+"""The parts of a spec about the command: its environment, user, limits and rights."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, cast
+
+from nsrun.diag import NsrunError
+from nsrun.kernel.abi import ID_MAX, RLIM_INFINITY
+from nsrun.spec import names
+from nsrun.spec.envfile import read_env_file
+from nsrun.spec.model import Capabilities, Hook, Hooks, Rlimit, User
+from nsrun.spec.path import item_path, key_path
+from nsrun.spec.reader import Reader, Value
+from nsrun.spec.units import parse_duration, parse_mode
+from nsrun.spec.words import quote
+
+_DIGITS = re.compile(r"[0-9]+")
+_SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
+
+
+def command(reader: Reader, value: Value, path: str) -> tuple[str, ...]:
+    if isinstance(value, str):
+        return ("/bin/sh", "-c", reader.text(value, path))
+    words = arguments(reader, value, path)
+    if words[0] == "":
+        reader.problem("NS203", item_path(path, 0), "the program's name is empty")
+    return words
+
+
+def arguments(reader: Reader, value: Value, path: str) -> tuple[str, ...]:
+    return tuple(reader.text(v, item_path(path, i)) for i, v in enumerate(value))
+
+
+def env(reader: Reader, value: Value, path: str) -> Mapping[str, str | None]:
+    if isinstance(value, list):
+        return _env_list(reader, value, path)
+    made: dict[str, str | None] = {}
+    for name, content in value.items():
+        place = key_path(path, name)
+        _variable(reader, name, place)
+        made[name] = None if content is None else reader.text(content, place)
+    return made
+
+
+def _env_list(reader: Reader, value: Value, path: str) -> Mapping[str, str | None]:
+    made: dict[str, str | None] = {}
+    for index, entry in enumerate(value):
+        place = item_path(path, index)
+        name, equals, content = reader.text(entry, place).partition("=")
+        _variable(reader, name, place)
+        if name in made:
+            reader.problem("NS318", place, f"the variable {quote(name)} is given twice")
+        made[name] = content if equals else None
+    return made
+
+
+def _variable(reader: Reader, name: str, path: str) -> None:
+    # environ(7): a name ends at the first `=`; nothing could ever read a name with one in it.
+    if not names.VARIABLE_NAME.fullmatch(name):
+        reader.problem(
+            "NS316",
+            path,
+            f"{quote(name)} cannot be the name of a variable",
+            label="a name is not empty and has no `=` and no control character",
+        )
+
+
+def env_file(reader: Reader, value: Value, path: str) -> Mapping[str, str | None]:
+    made: dict[str, str | None] = {}
+    entries = (
+        [(value, path)]
+        if isinstance(value, str)
+        else [(entry, item_path(path, index)) for index, entry in enumerate(value)]
+    )
+    for entry, place in entries:
+        file = reader.host_path(entry, place)
+        if "\0" in file:
+            continue
+        try:
+            made |= read_env_file(file, reader.document.spans.get(place), reader.report)
+        except NsrunError as error:
+            reader.report.extend(error.diagnostics)
+    return made
+
+
+def user(reader: Reader, value: Value, path: str) -> User:
+    if isinstance(value, dict):
+        return User(
+            uid=_id(reader, value.get("uid"), f"{path}.uid"),
+            gid=_id(reader, value.get("gid"), f"{path}.gid"),
+            groups=_groups(reader, value.get("groups", []), f"{path}.groups"),
+            umask=None if "umask" not in value else parse_mode(value["umask"]),
+        )
+    if isinstance(value, int):
+        return User(uid=value)
+    uid, colon, gid = value.partition(":")
+    return User(uid=_id(reader, uid, path), gid=_id(reader, gid, path) if colon else None)
+
+
+def _groups(reader: Reader, value: Value, path: str) -> tuple[int | str, ...]:
+    made = (_id(reader, v, item_path(path, i)) for i, v in enumerate(value))
+    return tuple(entry for entry in made if entry is not None)
+
+
+def _id(reader: Reader, value: int | str | None, path: str) -> int | str | None:
+    """Digits are a number, never looked up (CVE-2016-3697); -1 is no id (setresuid(2))."""
+    if value is None or isinstance(value, int):
+        return value
+    if _DIGITS.fullmatch(value):
+        if len(value) <= 10 and int(value) <= ID_MAX:
+            return int(value)
+        reader.problem("NS203", path, f"the id {quote(value)} is over {ID_MAX}")
+    elif not names.USER_NAME.fullmatch(value):
+        reader.problem(
+            "NS203",
+            path,
+            f"{quote(value)} is neither an id nor a name",
+            help=("write `uid:gid`, `uid`, or names",),
+        )
+    return value
+
+
+def signal(reader: Reader, value: Value, path: str) -> str:
+    found = names.signal_name(value)
+    if found is None:
+        text = reader.text(value, path)
+        reader.problem(
+            "NS307",
+            path,
+            f"there is no signal {quote(text)}",
+            help=(names.nearest(text, names.SIGNALS),),
+        )
+    return found or "SIGTERM"
+
+
+def duration(reader: Reader, value: Value, path: str) -> int:
+    text = reader.text(value, path)
+    return reader.attempt(
+        lambda: parse_duration(value), 0, path, f"{quote(text)} is over 292 years"
+    )
+
+
+def capabilities(reader: Reader, value: Value, path: str) -> Capabilities:
+    if isinstance(value, str):
+        return Capabilities(base=cast(Literal["default", "none", "all"], value))
+    if isinstance(value, list):
+        return Capabilities(explicit=_caps(reader, value, path))
+    named = [key for key in _SETS if key in value]
+    if named and ("add" in value or "drop" in value):
+        reader.problem(
+            "NS318",
+            path,
+            f"`add` or `drop` together with the set `{named[0]}`",
+            help=("name the sets in full, or change the default with `add` and `drop`",),
+        )
+    if named:
+        sets = {key: _caps(reader, value[key], f"{path}.{key}") for key in named}
+        return Capabilities(sets=MappingProxyType(sets))
+    return _changes(reader, value, path)
+
+
+def _changes(reader: Reader, value: Value, path: str) -> Capabilities:
+    """``add`` and ``drop``, where ``ALL`` in one of them changes what they start from."""
+    base: Literal["default", "none", "all"] = "default"
+    parts: dict[str, tuple[str, ...]] = {}
+    for key in ("drop", "add"):
+        words = value.get(key, [])
+        if any(word.upper() in ("ALL", "CAP_ALL") for word in words):
+            if base != "default":
+                reader.problem("NS318", path, "`ALL` is added and dropped")
+            base = "none" if key == "drop" else "all"
+            words = []
+        parts[key] = _caps(reader, words, f"{path}.{key}")
+    for name in parts["add"]:
+        if name in parts["drop"]:
+            reader.problem("NS318", path, f"{quote(name)} is added and dropped")
+    return Capabilities(base=base, add=parts["add"], drop=parts["drop"])
+
+
+def _caps(reader: Reader, value: Value, path: str) -> tuple[str, ...]:
+    made: list[str] = []
+    for index, word in enumerate(value):
+        found = names.capability(word)
+        if found is None:
+            reader.problem(
+                "NS306",
+                item_path(path, index),
+                f"there is no capability {quote(word)}",
+                help=(names.nearest(word, names.CAPABILITIES),),
+            )
+        elif found not in made:
+            made.append(found)
+    return tuple(made)
+
+
+def rlimits(reader: Reader, value: Value, path: str) -> tuple[Rlimit, ...]:
+    made: dict[str, Rlimit] = {}
+    for key, written in value.items():
+        place = key_path(path, key)
+        name = names.rlimit(key)
+        if key.startswith("x-"):
+            continue
+        if name is None:
+            reader.problem(
+                "NS315",
+                place,
+                f"there is no resource limit {quote(key)}",
+                help=(names.nearest(key, [n.upper() for n in names.RLIMITS]).lower(),),
+            )
+        elif name in made:
+            reader.problem("NS318", place, f"the limit {quote(name)} is given twice")
+        else:
+            first, colon, second = str(written).partition(":")
+            soft = _limit(reader, first, place)
+            hard = _limit(reader, second, place) if colon else soft
+            made[name] = Rlimit(name=name, soft=soft, hard=hard)
+    return tuple(made.values())
+
+
+def _limit(reader: Reader, text: str, path: str) -> int | None:
+    if text == "unlimited":
+        return None
+    if len(text) > 20 or int(text) >= RLIM_INFINITY:
+        reader.problem(
+            "NS203", path, f"{quote(text)} is more than a limit can be", help=("write `unlimited`",)
+        )
+        return None
+    return int(text)
+
+
+def texts(reader: Reader, value: Value, path: str) -> Mapping[str, str]:
+    """A mapping of names to scalars, as the file writes them."""
+    return MappingProxyType({k: reader.text(v, key_path(path, k)) for k, v in value.items()})
+
+
+def sysctl(reader: Reader, value: Value, path: str) -> Mapping[str, str]:
+    return texts(reader, {k: v for k, v in value.items() if not k.startswith("x-")}, path)
+
+
+def hooks(reader: Reader, value: Value, path: str) -> Hooks:
+    def phase(key: str) -> tuple[Hook, ...]:
+        place = f"{path}.{key}"
+        entries = value.get(key, [])
+        return tuple(_hook(reader, v, item_path(place, i)) for i, v in enumerate(entries))
+
+    return Hooks(
+        prestart=phase("prestart"), poststart=phase("poststart"), poststop=phase("poststop")
+    )
+
+
+def _hook(reader: Reader, value: Value, path: str) -> Hook:
+    variables = env(reader, value.get("env", []), f"{path}.env")
+    for name, content in variables.items():
+        if content is None:
+            reader.problem(
+                "NS203",
+                f"{path}.env",
+                f"the variable {quote(name)} has no value",
+                help=("a hook's environment is written out: `NAME=value`",),
+            )
+    return Hook(
+        path=reader.host_path(value["path"], f"{path}.path"),
+        args=arguments(reader, value.get("args", []), f"{path}.args"),
+        env=tuple(f"{name}={content or ''}" for name, content in variables.items()),
+        timeout=duration(reader, value.get("timeout", 0), f"{path}.timeout"),
+    )

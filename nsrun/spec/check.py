@@ -1,0 +1,63 @@
+"""What a spec says, held against itself and against the host's files.
+
+A flat list of small rules; each yields what it finds, none stops another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from nsrun.diag import Diagnostic, sort_key
+from nsrun.spec import check_host as host
+from nsrun.spec import check_mounts as mounts
+from nsrun.spec import check_namespaces as namespaces
+from nsrun.spec import check_process as process
+from nsrun.spec.check_support import key_is_supported
+from nsrun.spec.checking import Check
+from nsrun.spec.model import Spec
+
+CHECKS: tuple[Check, ...] = (
+    key_is_supported,
+    process.name_is_allowed,
+    namespaces.namespaces_are_listed_once,
+    namespaces.a_namespace_is_joined_in_one_way,
+    namespaces.offsets_are_for_a_new_time_namespace,
+    namespaces.hostname_needs_uts,
+    namespaces.idmap_needs_user,
+    namespaces.network_needs_network,
+    namespaces.file_system_needs_mount,
+    namespaces.init_needs_pid,
+    namespaces.idmapped_mount_needs_user,
+    namespaces.sysctl_is_namespaced,
+    namespaces.id_ranges_are_sound,
+    mounts.a_mount_has_what_its_type_needs,
+    mounts.mount_options_are_known,
+    mounts.mounts_do_not_hide_earlier_ones,
+    mounts.proc_belongs_to_the_pid_namespace,
+    process.hostname_fits,
+    process.capability_sets_agree,
+    process.soft_limit_is_within_the_hard_one,
+    process.a_terminal_is_the_input,
+    process.files_are_given_once,
+    host.rootfs_exists,
+    host.sources_exist,
+    host.hooks_exist,
+    host.a_pin_can_be_made,
+    host.what_is_joined_is_of_its_kind,
+)
+
+
+def check(spec: Spec, *, skip: Iterable[str] = ()) -> list[Diagnostic]:
+    """Errors and warnings about ``spec``, sorted by place.
+
+    ``skip``: top-level keys that could not be read; checks that look at them are left out.
+    Looks at the host's files, and changes nothing.
+    """
+    unread = frozenset(skip)
+    found = [
+        diagnostic
+        for rule in CHECKS
+        if not unread.intersection(rule.keys)
+        for diagnostic in rule.run(spec)
+    ]
+    return sorted(found, key=sort_key)

@@ -1,0 +1,118 @@
+"""Host files as text: bounded reads that cannot hang, and characters that text may hold."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+
+from nsrun.diag import Diagnostic, NsrunError, Span
+from nsrun.spec.words import quote_path
+
+MAX_BYTES = 1 << 20
+
+# What YAML 1.2 calls printable, less the breaks U+0085, U+2028 and U+2029: the libraries
+# count them as ends of lines and editors do not, so every later position would be wrong.
+_UNPRINTABLE = re.compile(
+    "[^\t\n\r\x20-\x7e\xa0-\u2027\u202a-\ud7ff\ue000-\ufefe\uff00-\ufffd\U00010000-\U0010ffff]"
+)
+_NAMES = {
+    "\0": "a NUL character",
+    "\x85": "a next-line character (U+0085)",
+    "\u2028": "a line separator (U+2028)",
+    "\u2029": "a paragraph separator (U+2029)",
+    "\ufeff": "a byte order mark (U+FEFF) that is not at the start",
+}
+
+
+def _open(path: str, code: str, span: Span | None, regular: bool) -> int:
+    # A FIFO without a writer blocks open(2) for reading, a terminal may become the
+    # controlling one: neither happens with these flags (open(2)).
+    flags = os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+    try:
+        fd = os.open(path, flags)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "the name holds a NUL character"
+        missing = code != "NS001" and isinstance(error, FileNotFoundError)
+        raise _unreadable(path, "NS305" if missing else code, span, str(reason)) from None
+    mode = os.fstat(fd).st_mode
+    readable = stat.S_ISREG(mode) or (not regular and (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)))
+    if not readable:
+        os.close(fd)
+        what = "it is a folder" if stat.S_ISDIR(mode) else "it is not a regular file"
+        raise _unreadable(path, code, span, what)
+    return fd
+
+
+def _unreadable(path: str, code: str, span: Span | None, reason: str) -> NsrunError:
+    summary = f"cannot read {quote_path(path)}: {reason[:1].lower()}{reason[1:]}"
+    return NsrunError(Diagnostic(code=code, summary=summary, span=span))
+
+
+def read_bytes(
+    path: str, *, code: str = "NS001", span: Span | None = None, regular: bool = False
+) -> bytes:
+    """The content of a host file, at most :data:`MAX_BYTES` bytes; ``-`` is the standard input.
+
+    Raises NsrunError with ``code`` for a file that cannot be read, is a folder or is too big;
+    ``regular`` also refuses pipes and devices. ``span`` is where the file was asked for.
+    """
+    if path == "-" and not regular:
+        fd = os.dup(0)
+    else:
+        fd = _open(path, code, span, regular)
+        os.set_blocking(fd, True)
+    with os.fdopen(fd, "rb") as stream:
+        try:
+            data = stream.read(MAX_BYTES + 1)
+        except OSError as error:
+            raise _unreadable(path, code, span, str(error.strerror)) from None
+    if len(data) > MAX_BYTES:
+        raise _unreadable(path, code, span, f"it is larger than {MAX_BYTES} bytes")
+    return data
+
+
+def decode(data: bytes, file: str) -> str:
+    """``data`` as UTF-8 text; raises NsrunError NS103 at the first byte that is none."""
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        start = error.start
+    before = data[:start].decode("utf-8")
+    line = before.count("\n") + 1
+    column = len(before) - (before.rfind("\n") + 1) + 1
+    wide = data.startswith((b"\xff\xfe", b"\xfe\xff"))
+    encoding = "UTF-16" if wide else f"byte 0x{data[start]:02x}"
+    raise NsrunError(
+        Diagnostic(
+            code="NS103",
+            summary="the file is not UTF-8 text",
+            span=Span(file=file, line=line, column=column, end_line=line, end_column=column + 1),
+            label=f"{encoding} here",
+            help=("save the file as UTF-8",),
+        )
+    )
+
+
+def normalize(text: str) -> str:
+    """``text`` without a byte order mark at its start, its lines ended by ``\\n`` alone."""
+    return text.removeprefix("\ufeff").replace("\r\n", "\n").replace("\r", "\n")
+
+
+def unprintable(text: str, file: str) -> Diagnostic | None:
+    """NS101 at the first character that cannot stand in a text file, None without one."""
+    match = _UNPRINTABLE.search(text)
+    if match is None:
+        return None
+    char = match.group()
+    line = text.count("\n", 0, match.start()) + 1
+    column = match.start() - (text.rfind("\n", 0, match.start()) + 1) + 1
+    escape = f"\\U{ord(char):08x}" if ord(char) > 0xFFFF else f"\\u{ord(char):04x}"
+    advice = () if "\ud800" <= char <= "\udfff" else (f'write it as "{escape}", in double quotes',)
+    return Diagnostic(
+        code="NS101",
+        summary=f"{_NAMES.get(char, f'a control character (U+{ord(char):04X})')} in the text",
+        span=Span(file=file, line=line, column=column, end_line=line, end_column=column + 1),
+        label="this character is not allowed here",
+        help=advice,
+    )

@@ -1,0 +1,307 @@
+"""Every check: a spec that breaks it, and the nearest one that does not."""
+
+# ruff: noqa: E501 -- a case of a table is read on one line
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+from nsrun.diag import Diagnostic, NsrunError, Severity
+from nsrun.spec import check_host
+from nsrun.spec.check import CHECKS, check
+from nsrun.spec.checking import Check
+from nsrun.spec.document import parse_document
+from nsrun.spec.load import load_document
+from nsrun.spec.model import IdMap, Namespace, NamespaceType, Spec
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("rootfs", "data", "up", "wk"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "file").write_text("")
+    (tmp_path / "run").write_text("#!/bin/sh\n")
+    (tmp_path / "run").chmod(0o755)
+    os.mkfifo(tmp_path / "fifo")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def found(text: str) -> list[Diagnostic]:
+    document = parse_document(f"command: [x]\n{text}", "spec.yaml")
+    try:
+        return list(load_document(document)[1])
+    except NsrunError as error:
+        return list(error.diagnostics)
+
+
+# name of the check -> (breaks it, code, path, keeps it)
+CASES: list[tuple[str, str, str, str, str]] = [
+    ("key_is_supported", "seccomp: default", "NS205", "seccomp", "capabilities: default"),
+    ("key_is_supported", "seccomp: {defaultAction: a}", "NS205", "seccomp", "x-seccomp: default"),
+    ("key_is_supported", "landlock: required", "NS205", "landlock", ""),
+    ("key_is_supported", "profile: none", "NS205", "profile", ""),
+    ("key_is_supported", "devices: []", "NS205", "devices", ""),
+    ("key_is_supported", "resources: {}", "NS205", "resources", ""),
+    *(
+        ("key_is_supported", f"namespaces: [network]\nnetwork: {{{key}: {value}}}", "NS205",
+         f"network.{key}", "namespaces: [network]\nnetwork: {loopback: false}")
+        for key, value in (("interfaces", "[]"), ("routes", "[]"), ("masquerade", "false"), ("ports", "[]"),
+                           ("dns", "{}"), ("hosts", "{}"), ("mode", "user"))
+    ),
+    ("hostname_needs_uts", "hostname: a", "NS301", "hostname", "namespaces: [uts]\nhostname: a"),
+    ("hostname_needs_uts", "domainname: a", "NS301", "domainname", "namespaces: [uts]\ndomainname: a"),
+    ("idmap_needs_user", "idmap: root", "NS301", "idmap", "namespaces: [user]\nidmap: root"),
+    ("idmap_needs_user", "namespaces: [{type: user, path: /proc/self/ns/user}]\nidmap: root", "NS318", "idmap",
+     "namespaces: [{type: user, path: /proc/self/ns/user}]"),
+    ("network_needs_network", "network: {}", "NS301", "network", "namespaces: [network]\nnetwork: {}"),
+    *(
+        ("file_system_needs_mount", text, "NS301", text.partition(":")[0], f"namespaces: [mount]\n{text}")
+        for text in ("rootfs: ./rootfs", "mounts: []", "files: {}", "propagation: rslave", "default_mounts: true",
+                     "masked_paths: [/a]", "readonly_paths: []")
+    ),
+    ("file_system_needs_mount", "namespaces: [{type: mount, pid: 1}]\nmounts: []", "NS318", "mounts",
+     "namespaces: [{type: mount, pid: 1}]\nmasked_paths: default"),
+    ("init_needs_pid", "init: true", "NS301", "init", "namespaces: [pid, mount]\ninit: true\n"
+     "mounts: [{type: proc, target: /proc}]"),
+    ("init_needs_pid", "init: true\nnamespaces: [{type: pid, pid: 1}]", "NS301", "init", "init: false"),
+    ("idmapped_mount_needs_user", "namespaces: [mount]\nmounts: [{type: bind, source: ./data, target: /a, idmap: true}]",
+     "NS301", "mounts[0].idmap",
+     "namespaces: [mount, user]\nmounts: [{type: bind, source: ./data, target: /a, idmap: true}]"),
+    ("sysctl_is_namespaced", "sysctl: {vm.swappiness: 1}", "NS314", 'sysctl["vm.swappiness"]',
+     "namespaces: [ipc]\nsysctl: {kernel.shmmax: 1}"),
+    ("sysctl_is_namespaced", "sysctl: {net.ipv4/../../vm.x: 1}", "NS314", 'sysctl["net.ipv4/../../vm.x"]', ""),
+    ("sysctl_is_namespaced", "sysctl: {net.ipv4.x: 1}", "NS301", 'sysctl["net.ipv4.x"]',
+     "namespaces: [network]\nsysctl: {net.ipv4.x: 1}"),
+    ("sysctl_is_namespaced", 'namespaces: [ipc]\nsysctl: {kernel.sem: "1\\n2"}', "NS314", 'sysctl["kernel.sem"]',
+     "namespaces: [ipc]\nsysctl: {kernel.sem: 1 2 3 4}"),
+    ("sysctl_is_namespaced", "namespaces: [uts]\nhostname: a\nsysctl: {kernel.hostname: b}", "NS318",
+     'sysctl["kernel.hostname"]', "namespaces: [uts]\nhostname: a\nsysctl: {kernel.domainname: b}"),
+    ("namespaces_are_listed_once", "namespaces: [uts, {type: uts}]", "NS302", "namespaces[1]",
+     "namespaces: [uts, {type: ipc}]"),
+    ("a_namespace_is_joined_in_one_way", "namespaces: [{type: uts, pid: 1, path: /proc/self/ns/uts}]", "NS318",
+     "namespaces[0]", "namespaces: [{type: uts, pid: 1}]"),
+    ("a_namespace_is_joined_in_one_way", "namespaces: [{type: uts, pid: 1, pin: ./p}]", "NS318", "namespaces[0].pin",
+     "namespaces: [{type: uts, pin: ./p}]"),
+    ("offsets_are_for_a_new_time_namespace", "namespaces: [{type: uts, boottime: 1}]", "NS318",
+     "namespaces[0].boottime", "namespaces: [{type: time, boottime: 1}]"),
+    ("offsets_are_for_a_new_time_namespace", "namespaces: [{type: time, pid: 1, monotonic: 1}]", "NS318",
+     "namespaces[0].monotonic", "namespaces: [{type: time, monotonic: -1}]"),
+    ("offsets_are_for_a_new_time_namespace", "namespaces: [{type: time, monotonic: 1400000h}]", "NS203",
+     "namespaces[0].monotonic", "namespaces: [{type: time, monotonic: 100h}]"),
+    *(
+        ("id_ranges_are_sound", f"namespaces: [user]\nidmap: {{uid: {bad}, gid: []}}", "NS303", path,
+         f"namespaces: [user]\nidmap: {{uid: {good}, gid: []}}")
+        for bad, path, good in (
+            ("['0:0:2', '1:9:1']", "idmap.uid[1]", "['0:0:2', '2:9:1']"),
+            ("['0:5:2', '7:6:1']", "idmap.uid[1]", "['0:5:2', '7:7:1']"),
+            ("['0:0:0']", "idmap.uid[0]", "['0:0:4294967295']"),
+            ("['1:0:4294967295']", "idmap.uid[0]", "['1:0:4294967294']"),
+            ("['0:4294967295:1']", "idmap.uid[0]", "['0:4294967294:1']"),
+            (str([f"{i}:{i}:1" for i in range(341)]), "idmap.uid", str([f"{i}:{i}:1" for i in range(340)])),
+            (str([f"{i}:{10**9 + i}:1" for i in range(260)]), "idmap.uid",
+             str([f"{i}:{10**9 + i}:1" for i in range(200)])),
+        )
+    ),
+    ("id_ranges_are_sound", "namespaces: [mount]\nmounts: [{type: bind, source: ./data, target: /a, "
+     "idmap: {uid: [], gid: ['0:0:0']}}]", "NS303", "mounts[0].idmap.gid[0]",
+     "namespaces: [mount]\nmounts: [{type: bind, source: ./data, target: /a, idmap: {uid: [], gid: ['0:0:1']}}]"),
+    *(
+        (name, f"namespaces: [mount]\nmounts: [{bad}]", code, f"mounts[0]{path}",
+         f"namespaces: [mount]\nmounts: [{good}]")
+        for name, code, bad, path, good in (
+            ("a_mount_has_what_its_type_needs", "NS312", "{type: bind, target: /a}", "",
+             "{type: bind, target: /a, source: ./data}"),
+            ("a_mount_has_what_its_type_needs", "NS312", "{type: overlay, target: /a}", "",
+             "{type: overlay, target: /a, lower: ./data}"),
+            ("a_mount_has_what_its_type_needs", "NS312", "{type: overlay, target: /a, lower: ./data, upper: ./up}", "",
+             "{type: overlay, target: /a, lower: ./data, upper: ./up, work: ./wk}"),
+            ("a_mount_has_what_its_type_needs", "NS312", "{type: overlay, target: /a, lower: ./data, work: ./wk}", "",
+             "{type: overlay, target: /a, lower: [./data, ./up], options: [metacopy=on]}"),
+            ("a_mount_has_what_its_type_needs", "NS318",
+             "{type: overlay, target: /a, lower: ./data, options: [upperdir=/x]}", ".options", "{type: tmpfs, target: /a}"),
+            ("a_mount_has_what_its_type_needs", "NS318", "{type: tmpfs, target: /a, lower: ./data}", ".lower",
+             "{type: tmpfs, target: /a, source: none}"),
+            ("a_mount_has_what_its_type_needs", "NS318", "{type: bind, source: ./data, target: /a, work: ./wk}", ".work",
+             "{type: bind, source: ./data, target: /a, recursive: false}"),
+            ("a_mount_has_what_its_type_needs", "NS318", "{type: tmpfs, target: /a, recursive: false}", ".recursive",
+             "{type: bind, target: /a, remount: true, options: [ro]}"),
+            ("a_mount_has_what_its_type_needs", "NS318", "{type: umount, target: /a, source: ./data}", ".source",
+             "{type: umount, target: /a}"),
+            ("a_mount_has_what_its_type_needs", "NS312", "{target: /a}", "", "{target: /a, propagation: shared}"),
+            ("a_mount_has_what_its_type_needs", "NS312", "{target: /a, remount: true}", "",
+             "{target: /a, options: [ro], remount: true}"),
+            ("a_mount_has_what_its_type_needs", "NS312", "{target: /a, source: ./data}", "", "{target: /a, options: [ro]}"),
+            ("mount_options_are_known", "NS313", "{type: tmpfs, target: /a, options: [ro, rw]}", ".options",
+             "{type: tmpfs, target: /a, options: [ro, nosuid, size=1m]}"),
+            ("mount_options_are_known", "NS313", "'./data:/a:size=1m'", "", "'./data:/a:rro'"),
+            ("mount_options_are_known", "NS313", "{target: /a, options: [reado]}", ".options", "{target: /a, options: [ro]}"),
+            ("sources_exist", "NS305", "./no:/a", "", "./data:/a"),
+            ("sources_exist", "NS305", "{type: ext4, source: ./no, target: /a}", ".source",
+             "{type: bind, source: ./no, target: /a, optional: true}"),
+            ("sources_exist", "NS305", "{type: overlay, lower: [./data, ./no], target: /a}", ".lower[1]",
+             "{type: overlay, lower: [./data, ./up], target: /a}"),
+            ("sources_exist", "NS305", "{type: overlay, lower: ./data, upper: ./file, work: ./wk, target: /a}", ".upper",
+             "{type: overlay, lower: ./data, upper: ./up, work: ./wk, target: /a}"),
+            ("sources_exist", "NS305", "{type: overlay, lower: ./data, upper: ./up, work: ./no, target: /a}", ".work",
+             "{type: nfs, source: 'host:/x', target: /a}"),
+        )
+    ),
+    ("mounts_do_not_hide_earlier_ones", "namespaces: [mount]\nmounts: [./data:/a/b, ./data:/a]", "NS310", "mounts[1]",
+     "namespaces: [mount]\nmounts: [./data:/a, ./data:/a/b]"),
+    ("mounts_do_not_hide_earlier_ones", "namespaces: [mount]\nmounts: [./data:/a, ./data:/a]", "NS310", "mounts[1]",
+     "namespaces: [mount]\nmounts: [./data:/a, {type: umount, target: /a}, ./data:/a]"),
+    ("mounts_do_not_hide_earlier_ones", "namespaces: [mount]\nmounts: [./data:/ab, ./data:/a, ./data:/]", "NS310",
+     "mounts[2]", "namespaces: [mount]\nmounts: [./data:/ab, ./data:/a, {target: /, propagation: shared}]"),
+    ("mounts_do_not_hide_earlier_ones", "namespaces: [mount]\nrootfs: ./rootfs\nmounts: [./data:/]", "NS310", "mounts[0]",
+     "namespaces: [mount]\nrootfs: ./rootfs\nmounts: [./data:/dev, ./data:/proc/x]"),
+    ("proc_belongs_to_the_pid_namespace", "namespaces: [pid]", "NS311", "namespaces[0]",
+     "namespaces: [{type: pid, pid: 1}]"),
+    ("proc_belongs_to_the_pid_namespace", "namespaces: [pid, mount]", "NS311", "namespaces[0]",
+     "namespaces: [pid, mount]\nmounts: [{type: proc, target: /proc/}]"),
+    ("proc_belongs_to_the_pid_namespace", "namespaces: [mount, pid]\nrootfs: ./rootfs\ndefault_mounts: false", "NS311",
+     "namespaces[1]", "namespaces: [mount, pid]\nrootfs: ./rootfs"),
+    ("proc_belongs_to_the_pid_namespace", "namespaces: [mount, pid]\nrootfs: ./rootfs\nmounts: [/proc:/proc]", "NS311",
+     "mounts[0]", "namespaces: [mount, pid]\nrootfs: ./rootfs\nmounts: [/proc:/host]"),
+    ("proc_belongs_to_the_pid_namespace", "namespaces: [pid, {type: mount, pid: 1}]", "NS311", "namespaces[0]", ""),
+    ("hostname_fits", f"namespaces: [uts]\nhostname: {'a' * 65}", "NS308", "hostname",
+     f"namespaces: [uts]\nhostname: {'a' * 64}"),
+    ("hostname_fits", f"namespaces: [uts]\nhostname: {'é' * 33}", "NS308", "hostname",
+     f"namespaces: [uts]\nhostname: {'é' * 32}"),
+    ("hostname_fits", f"namespaces: [uts]\ndomainname: {'a' * 65}", "NS308", "domainname",
+     "namespaces: [uts]\nhostname: In Namespace"),
+    ("hostname_fits", 'namespaces: [uts]\nhostname: "a\\e[31m"', "NS316", "hostname", ""),
+    ("capability_sets_agree", "capabilities: {effective: [kill]}", "NS318", "capabilities.effective",
+     "capabilities: {effective: [kill], permitted: [kill]}"),
+    ("capability_sets_agree", "capabilities: {ambient: [kill], permitted: [kill]}", "NS318", "capabilities.ambient",
+     "capabilities: {ambient: [kill], permitted: [kill], inheritable: [kill]}"),
+    ("soft_limit_is_within_the_hard_one", "rlimits: {RLIMIT_NOFILE: '5:4'}", "NS318", "rlimits.RLIMIT_NOFILE",
+     "rlimits: {nofile: '4:5'}"),
+    ("soft_limit_is_within_the_hard_one", "rlimits: {core: 'unlimited:4'}", "NS318", "rlimits.core",
+     "rlimits: {core: '4:unlimited'}"),
+    ("a_terminal_is_the_input", "tty: true\nstdin: closed", "NS318", "stdin", "tty: true\nstdin: open"),
+    ("files_are_given_once", "namespaces: [mount]\nfiles: {/a: {content: x}, /a/: {folder: true}}", "NS318",
+     'files["/a"]', "namespaces: [mount]\nfiles: {/a: {content: x}, /a/b: {folder: true}}"),
+    ("rootfs_exists", "namespaces: [mount]\nrootfs: ./no", "NS305", "rootfs", "namespaces: [mount]\nrootfs: ./rootfs"),
+    ("rootfs_exists", "namespaces: [mount]\nrootfs: ./file", "NS305", "rootfs", ""),
+    ("rootfs_exists", "namespaces: [mount]\nrootfs: {path: ./rootfs, overlay: {upper: ./no, work: ./wk}}", "NS305",
+     "rootfs.overlay.upper", "namespaces: [mount]\nrootfs: {path: ./rootfs, overlay: {upper: ./up, work: ./wk}}"),
+    ("rootfs_exists", "namespaces: [mount]\nrootfs: {path: ./rootfs, overlay: {upper: ./up, work: ./no}}", "NS305",
+     "rootfs.overlay.work", "namespaces: [mount]\nrootfs: {path: ./rootfs, overlay: ephemeral}"),
+    ("hooks_exist", "hooks: {prestart: [{path: ./no}]}", "NS305", "hooks.prestart[0].path", "hooks: {prestart: [{path: ./run}]}"),
+    ("hooks_exist", "hooks: {poststop: [{path: ./file}]}", "NS305", "hooks.poststop[0].path", "hooks: {poststart: []}"),
+    ("a_pin_can_be_made", "namespaces: [{type: uts, pin: ./no/uts}]", "NS305", "namespaces[0].pin",
+     "namespaces: [{type: uts, pin: ./data/uts}]"),
+    ("a_pin_can_be_made", "namespaces: [{type: uts, pin: ./data}]", "NS318", "namespaces[0].pin",
+     "namespaces: [{type: uts, pin: ./file}]"),
+    ("what_is_joined_is_of_its_kind", "namespaces: [{type: network, path: /proc/self/ns/uts}]", "NS309",
+     "namespaces[0].path", "namespaces: [{type: network, path: /proc/self/ns/net}]"),
+    ("what_is_joined_is_of_its_kind", "namespaces: [{type: network, path: ./file}]", "NS309", "namespaces[0].path", ""),
+    ("what_is_joined_is_of_its_kind", "namespaces: [{type: network, path: ./fifo}]", "NS309", "namespaces[0].path", ""),
+    ("what_is_joined_is_of_its_kind", "namespaces: [{type: network, path: ./data}]", "NS309", "namespaces[0].path", ""),
+    ("what_is_joined_is_of_its_kind", "namespaces: [{type: network, path: /dev/zero}]", "NS309", "namespaces[0].path", ""),
+    ("what_is_joined_is_of_its_kind", "namespaces: [{type: network, path: ./no}]", "NS305", "namespaces[0].path", ""),
+    ("what_is_joined_is_of_its_kind", "namespaces: [{type: network, pid: 4194304}]", "NS305", "namespaces[0].pid",
+     f"namespaces: [{{type: network, pid: {os.getpid()}}}]"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "bad", "code", "path", "good"), CASES)
+def test_check(name: str, bad: str, code: str, path: str, good: str) -> None:
+    diagnostics = found(bad)
+    assert [(d.code, d.path) for d in diagnostics] == [(code, path)]
+    (diagnostic,) = diagnostics
+    assert diagnostic.span is not None
+    assert diagnostic.span.line > 1
+    assert diagnostic.summary[0] == diagnostic.summary[0].lower()
+    assert not diagnostic.summary.endswith(".")
+    warning = code in ("NS310", "NS311")
+    assert diagnostic.severity is (Severity.WARNING if warning else Severity.ERROR)
+    assert found(good) == []
+
+
+@pytest.mark.parametrize("rule", CHECKS, ids=lambda rule: rule.name)
+def test_each_check_is_what_finds_its_case(rule: Check) -> None:
+    """Without the check its case passes, so the case is of this check and no other."""
+    cases = [case for case in CASES if case[0] == rule.name]
+    if rule.name == "name_is_allowed":
+        return  # the schema refuses such a name before; see below
+    assert cases
+    for _, bad, code, path, _ in cases:
+        document = parse_document(f"command: [x]\n{bad}", "spec.yaml")
+        try:
+            spec = load_document(document)[0]
+        except NsrunError:
+            from nsrun.spec.build import build
+
+            spec = build(document)
+        assert (code, path) in [(d.code, d.path) for d in rule.run(spec)]
+
+
+def test_names_of_other_fronts_are_held_against_the_same_rule() -> None:
+    spec = Spec(name="a/b", file="f", sha256="")
+    assert [(d.code, d.path) for d in check(spec)] == [("NS316", "name")]
+    joined = Namespace(type=NamespaceType.UTS, join_container="../x")
+    codes = [d.code for d in check(Spec(name="a", file="f", sha256="", namespaces=(joined,)))]
+    assert codes == ["NS316"]
+
+
+def test_checks_of_unread_keys_are_left_out() -> None:
+    spec = Spec(name="a", file="f", sha256="", hostname="x" * 70, idmap=IdMap(kind="root"))
+    assert [d.code for d in check(spec)] == ["NS301", "NS308"]
+    assert [d.code for d in check(spec, skip=["namespaces"])] == ["NS308"]
+    assert check(spec, skip=["hostname", "idmap"]) == []
+
+
+def test_a_missing_path_names_what_is_there_instead(folder: Path) -> None:
+    (near,) = found("namespaces: [mount]\nrootfs: ./rotfs")
+    assert near.help == ("did you mean `rootfs`?",)
+    (deep,) = found("namespaces: [mount]\nrootfs: ./a/b/c")
+    assert deep.label == f"`{folder}/a` is not there either"
+
+
+def test_kinds_of_namespaces() -> None:
+    files = {"user": "user", "mnt": "mount", "pid": "pid", "net": "network", "ipc": "ipc", "uts": "uts",
+             "cgroup": "cgroup", "time": "time"}  # fmt: skip
+    for file, kind in files.items():
+        assert check_host.namespace_kind(f"/proc/self/ns/{file}") == kind
+    with pytest.raises(OSError):
+        check_host.namespace_kind("no-such-file")
+
+
+def test_a_socket_is_no_namespace(folder: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("sock")
+        assert check_host.namespace_kind("sock") is None
+
+
+def test_what_cannot_be_looked_at_is_left_to_the_planner(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(path: str) -> os.stat_result:
+        raise PermissionError(13, "Permission denied", path)
+
+    def denied_open(path: str, flags: int, mode: int = 0o777) -> int:
+        raise PermissionError(13, "Permission denied", path)
+
+    document = parse_document(
+        "command: [x]\nrootfs: /r\nnamespaces: [mount, {type: uts, path: /n}]", "spec.yaml"
+    )
+    monkeypatch.setattr(os, "stat", denied)
+    monkeypatch.setattr(os, "open", denied_open)
+    assert load_document(document)[1] == ()
+
+
+def test_many_mounts_are_checked_in_time() -> None:
+    import time
+
+    mounts = "\n".join(f"- {{type: tmpfs, target: /a/{i}}}" for i in range(3000))
+    document = parse_document(f"command: [x]\nnamespaces: [mount]\nmounts:\n{mounts}", "spec.yaml")
+    from nsrun.spec.build import build
+
+    spec = build(document)
+    begun = time.monotonic()
+    assert check(spec) == []
+    assert time.monotonic() - begun < 3
