@@ -46,7 +46,8 @@ def replay(plan: Plan, *, on_started: Callable[[Trace], None] | None = None) -> 
 
     ``on_started`` is called once, in this process, when the command's execve has succeeded (a
     plan that waits for EXEC), with the live records of both tracks. The process must have one
-    thread. What the plan changes of the process itself (signal mask, subreaper) stays changed.
+    thread, and is to be its main one. What the plan changes of the process itself (signal mask,
+    subreaper) stays changed, and SIGCHLD is no longer ignored.
     """
     try:
         program = prepare(plan, os.uname().machine)
@@ -57,6 +58,9 @@ def replay(plan: Plan, *, on_started: Callable[[Trace], None] | None = None) -> 
         sum(1 for _ in program.steps(Track.PARENT)), sum(1 for _ in program.steps(Track.CHILD))
     )
     _standard_descriptors()
+    if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:
+        # The kernel would reap the children of a caller that ignores it, their statuses lost.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     collecting = gc.isenabled()
     gc.disable()
     try:
@@ -116,7 +120,7 @@ class _Run:
         for pidfd in (*track.processes, *track.holders):
             reap.kill(pidfd)
         for pidfd in (*track.processes, *track.holders):
-            reap.end(pidfd)
+            reap.finish(pidfd)
         survivors = reap.sweep() if self._alone else ()
         failed = self._failure is not None or self._interrupted is not None
         undo_failures = undo(track, failed=failed and not track.started)

@@ -66,14 +66,11 @@ def kill(pidfd: int) -> None:
         signal.pidfd_send_signal(pidfd, signal.SIGKILL)
 
 
-def end(pidfd: int) -> tuple[int, int] | None:
-    """Kill a process and collect it where it is a child; what collect() gives."""
-    kill(pidfd)
+def finish(pidfd: int) -> None:
+    """Wait for a killed process, and collect it where it is a child."""
     ended(pidfd, PATIENCE_NS)
-    try:
-        return collect(pidfd)
-    except BlockingIOError:
-        return None
+    with contextlib.suppress(BlockingIOError):
+        collect(pidfd)
 
 
 def collect_orphans(keep: int) -> None:
