@@ -1,0 +1,182 @@
+"""Diagnostics as text in the form rustc made familiar, and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from nsrun.diag import Diagnostic, Severity, Span
+from nsrun.render.style import SEVERITY, Role, Style
+from nsrun.render.text import cells, plural, visible, visible_char
+
+# The text of a file by its name as spans give it, None where it cannot be had.
+Sources = Callable[[str], str | None]
+
+TAB = "    "
+# A longer line of the source is shown as a window around the caret.
+SNIPPET_WIDTH = 100
+BEFORE_CARET = 30
+
+
+# A spec is far smaller; what is larger is not read for the sake of one line.
+SOURCE_MAX = 16 * 1024 * 1024
+
+
+def file_text(file: str) -> str | None:
+    """The text of a regular file, None where it cannot be had; it never raises.
+
+    Bytes that are not UTF-8 stay visible as escapes. O_NONBLOCK: a FIFO must not hang us.
+    """
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except (OSError, ValueError):
+        return None
+    try:
+        with open(descriptor, "rb") as stream:
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                return None
+            return stream.read(SOURCE_MAX).decode("utf-8", "surrogateescape")
+    except OSError:
+        return None
+
+
+def render(
+    found: Iterable[Diagnostic], *, sources: Sources = file_text, color: bool = False
+) -> str:
+    """All of ``found`` in the order given, blank lines between, a count below several."""
+    shown = list(found)
+    blocks = [diagnostic(one, sources, color=color) for one in shown]
+    if len(shown) > 1:
+        blocks.append(count(shown) + "\n")
+    return "\n".join(blocks)
+
+
+def count(found: Iterable[Diagnostic]) -> str:
+    """``2 errors, 1 warning``."""
+    severities = [one.severity for one in found]
+    return ", ".join(
+        plural(severities.count(severity), severity.value)
+        for severity in Severity
+        if severity in severities
+    )
+
+
+def diagnostic(found: Diagnostic, sources: Sources, color: bool = False) -> str:
+    """One diagnostic with the line it speaks of, with a newline at its end.
+
+    Everything in it may come from a spec or a program: nothing in the text acts on a terminal.
+    """
+    style = Style(color)
+    role = SEVERITY[found.severity]
+    head = style.paint(f"{found.severity.value}[{found.code}]", role)
+    lines = [f"{head}: {style.paint(visible(found.summary), Role.CALL)}"]
+    margin = 1
+    shown = False
+    if found.span is not None:
+        margin = len(str(found.span.line))
+        arrow = style.paint(f"{' ' * margin}-->", Role.GUTTER)
+        lines.append(f"{arrow} {visible(str(found.span))}")
+        snippet = _snippet(found, found.span, sources, style)
+        shown = bool(snippet)
+        lines += snippet
+    bullet = style.paint(f"{' ' * margin} =", Role.GUTTER)
+    for word, text in _remarks(found, shown):
+        first, *rest = text.splitlines() or [""]
+        lead = f"{word}: " if word else ""
+        lines.append(f"{bullet} {lead}{visible(first)}")
+        lines += [f"{' ' * (margin + 3 + len(lead))}{visible(line)}" for line in rest]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _remarks(found: Diagnostic, shown: bool) -> Iterator[tuple[str, str]]:
+    """What stands below the snippet: a word and a text each."""
+    if found.path and not shown:
+        yield "at", found.path
+    if found.step:
+        yield "", found.step
+    for word, texts in (("why", found.why), ("try", found.help), ("note", found.notes)):
+        for text in texts:
+            yield word, text
+
+
+# --- the snippet -------------------------------------------------------------------------------
+
+
+def _snippet(found: Diagnostic, span: Span, sources: Sources, style: Style) -> list[str]:
+    """The line of the source with a caret below; nothing where the text cannot be had."""
+    text = sources(span.file)
+    source = [] if text is None else text.split("\n")
+    if not 1 <= span.line <= len(source):
+        return []
+    line = source[span.line - 1].rstrip("\r")
+    start = min(max(span.column - 1, 0), len(line))
+    stop = len(line.rstrip()) if span.end_line > span.line else span.end_column - 1
+    stop = max(start, min(stop, len(line)))
+    shown, before, under = _window(line, start, stop)
+    number = str(span.line)
+    empty = style.paint(f"{' ' * len(number)} |", Role.GUTTER)
+    label = f" {visible(found.label)}" if found.label else ""
+    carets = style.paint("^" * max(1, under) + label, SEVERITY[found.severity])
+    return [
+        empty,
+        f"{style.paint(f'{number} |', Role.GUTTER)} {shown}",
+        f"{empty} {' ' * before}{carets}",
+    ]
+
+
+def _window(line: str, start: int, stop: int) -> tuple[str, int, int]:
+    """What is shown of ``line``, the cells before the caret, and the cells under it.
+
+    Tabs become four spaces and other controls their escapes, so that the caret stands below
+    the very character.
+    """
+    shown = [TAB if char == "\t" else visible_char(char) for char in line]
+    first, last = 0, len(shown)
+    if sum(map(cells, shown)) > SNIPPET_WIDTH:
+        room = BEFORE_CARET
+        first = start
+        while first > 0 and room >= cells(shown[first - 1]):
+            first -= 1
+            room -= cells(shown[first])
+        room = SNIPPET_WIDTH
+        last = first
+        while last < len(shown) and room >= cells(shown[last]):
+            room -= cells(shown[last])
+            last += 1
+    head, tail = "…" if first else "", "…" if last < len(shown) else ""
+    before = cells(head) + sum(map(cells, shown[first:start]))
+    under = sum(map(cells, shown[start : min(stop, last)]))
+    return head + "".join(shown[first:last]) + tail, before, under
+
+
+# --- JSON --------------------------------------------------------------------------------------
+
+
+def diagnostic_data(found: Diagnostic) -> dict[str, Any]:
+    """``found`` as JSON data; every key is always there, null where there is nothing."""
+    span = found.span
+    return {
+        "code": found.code,
+        "severity": found.severity.value,
+        "summary": found.summary,
+        "file": span.file if span else None,
+        "line": span.line if span else None,
+        "column": span.column if span else None,
+        "end_line": span.end_line or None if span else None,
+        "end_column": span.end_column or None if span else None,
+        "path": found.path or None,
+        "label": found.label or None,
+        "step": found.step or None,
+        "errno": found.errno or None,
+        "why": list(found.why),
+        "help": list(found.help),
+        "notes": list(found.notes),
+    }
+
+
+def diagnostics_json(found: Iterable[Diagnostic]) -> str:
+    """``found`` as a JSON list, in the order given, in ASCII, with a newline at its end."""
+    return json.dumps([diagnostic_data(one) for one in found], indent=2) + "\n"
