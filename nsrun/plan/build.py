@@ -138,7 +138,7 @@ def _root(
     root = draft.reg("root")
     opened = abi.OpenFlag.O_PATH | abi.OpenFlag.O_DIRECTORY | abi.OpenFlag.O_CLOEXEC
     draft.child(
-        "the caller's tree, as this namespace has it",
+        "open the caller's tree",
         calls.openat(calls.CWD, "/", opened, save=root),
         rule="no rootfs",
     )
@@ -198,14 +198,14 @@ def _parents_side(draft: Draft, facts: Facts, started: Launch) -> None:
     run_hooks(draft, facts, "prestart", spec.hooks.prestart, started.child)
     if spec.hooks.poststop:
         draft.parent(
-            "the hooks of the end",
+            "release the child, with hooks for the end",
             Signal(sync="go", channel=started.outer),
             at="hooks.poststop",
             undo=when_stopped(draft, facts, started.child),
         )
     elif len(draft.actions) > before:
         draft.parent(
-            "everything stands", Signal(sync="go", channel=started.outer), rule="order of a start"
+            "release the child", Signal(sync="go", channel=started.outer), rule="order of a start"
         )
     if len(draft.actions) > before:
         draft.child(

@@ -10,13 +10,14 @@ from nsrun.kernel import calls
 from nsrun.kernel.abi import FileType, MountAttr, MoveMountFlag, OpenTreeFlag
 from nsrun.kernel.facts import Facts
 from nsrun.kernel.values import Reg
+from nsrun.plan.covers import Cover, below
 from nsrun.plan.draft import Draft
 from nsrun.plan.identity import Identity, contains
 from nsrun.plan.mounts import WHOLE, new_filesystem, place
 from nsrun.plan.ops import Op
 from nsrun.plan.options import Options, parse
 from nsrun.plan.sources import clone_tree, part_if_shared
-from nsrun.plan.tree import Cover, Tree, below
+from nsrun.plan.tree import Tree
 from nsrun.spec.model import NamespaceType, Spec
 
 # include/uapi/linux/major.h and Documentation/admin-guide/devices.txt
@@ -116,7 +117,7 @@ def _dev(draft: Draft, identity: Identity, tree: Tree, targets: tuple[str, ...])
     for name, major, minor in NODES:
         _node(draft, fd, name, major, minor)
     draft.child(
-        "the links of /dev",
+        "make the links of /dev",
         *(calls.symlinkat(leads_to, fd, name) for name, leads_to in _LINKS),
         rule=_RULE,
     )

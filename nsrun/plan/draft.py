@@ -34,7 +34,10 @@ class Draft:
         return Reg(name if count == 1 else f"{name}{joint}{count}", kind)
 
     def origin(self, at: str, rule: str) -> Origin:
-        return Origin(span=self.spec.span(at) if at else None, path=at, rule=rule)
+        # What a rule implied has no place of its own where the spec does not say it.
+        implied = rule and at not in self.spec.spans
+        span = self.spec.span(at) if at and not implied else None
+        return Origin(span=span, path=at if span or not rule else "", rule=rule)
 
     def child(self, what: str, *steps: Op, at: str = "", rule: str = "") -> None:
         """An action of the process that becomes the command."""

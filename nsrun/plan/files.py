@@ -6,14 +6,15 @@ not overwritten.
 
 from __future__ import annotations
 
-from nsrun.kernel import abi, calls
+from nsrun.kernel import calls
 from nsrun.kernel.abi import MountAttr, OpenFlag, OpenTreeFlag
 from nsrun.kernel.facts import Kind
 from nsrun.kernel.values import Reg
+from nsrun.plan.covers import Cover, components
 from nsrun.plan.draft import Draft
 from nsrun.plan.mounts import TO_DESCRIPTOR, place
 from nsrun.plan.ops import Op
-from nsrun.plan.tree import Cover, Tree, components
+from nsrun.plan.tree import Tree, unmount
 from nsrun.spec.model import FileEntry
 
 # A write(2) of this size goes through in one piece on tmpfs.
@@ -47,7 +48,7 @@ def _contents(draft: Draft, tree: Tree, entries: list[FileEntry]) -> dict[str, R
     """
     context, space = draft.reg("tmpfs"), draft.reg("files")
     draft.child(
-        "a tmpfs for files",
+        "make a tmpfs for files",
         calls.fsopen("tmpfs", save=context),
         calls.fsconfig_string(context, "source", "nsrun-files"),
         calls.fsconfig_string(context, "mode", "0755"),
@@ -65,9 +66,7 @@ def _contents(draft: Draft, tree: Tree, entries: list[FileEntry]) -> dict[str, R
     }
     draft.child(
         "take the tmpfs out of sight",
-        calls.fchdir(space),
-        calls.umount2(".", abi.UmountFlag.MNT_DETACH),
-        calls.fchdir(tree.root),
+        *unmount(tree, space),
         calls.close(space),
         at="files",
     )

@@ -22,7 +22,7 @@ def run_hooks(
     status = "created" if stage == "prestart" else "running"
     for number, hook in enumerate(hooks):
         draft.parent(
-            f"{stage} hook {hook.path}",
+            f"run the {stage} hook {hook.path}",
             _spawn(draft, facts, hook, status, child),
             at=f"hooks.{stage}[{number}]",
         )

@@ -114,7 +114,7 @@ def _prepare(draft: Draft, facts: Facts) -> Launch:
         rule="no signal is lost",
     )
     draft.parent(
-        "control channel",
+        "open the control channel",
         calls.socketpair(first=outer, second=inner),
         rule="control channel",
     )
@@ -195,7 +195,7 @@ def _clone_through_stage(draft: Draft, facts: Facts, identity: Identity, regs: L
         _new_time(draft, time)
     _second_clone(draft, regs, later)
     draft.parent(
-        "the stage ends",
+        "take over the process of the command",
         ReceiveFd(
             sync="cloned",
             channel=regs.outer,
@@ -387,7 +387,7 @@ def _new_time(draft: Draft, time: Namespace) -> None:
     if lines:
         fd = draft.reg("offsets")
         steps += _write_proc(fd, "/proc/self/timens_offsets", "".join(lines))
-    draft.child("new time namespace with its offsets", *steps, at=at)
+    draft.child("make a time namespace with its offsets", *steps, at=at)
 
 
 # --- id maps ---------------------------------------------------------------------------------
@@ -400,8 +400,15 @@ def _maps_in_step(
     if identity.maps is None:
         return
     write_maps(draft, facts, identity.maps, process)
-    draft.parent("the ids are mapped", Signal(sync="mapped", channel=regs.outer), at="idmap")
-    draft.child("wait for the id maps", Wait(sync="mapped", channel=regs.inner), at="idmap")
+    rule = "" if "idmap" in draft.spec.spans else "default idmap"
+    draft.parent(
+        "tell the child that its ids are mapped",
+        Signal(sync="mapped", channel=regs.outer),
+        at="idmap",
+        rule=rule,
+    )
+    wait = Wait(sync="mapped", channel=regs.inner)
+    draft.child("wait for the id maps", wait, at="idmap", rule=rule)
 
 
 def write_maps(draft: Draft, facts: Facts, maps: Maps, process: Reg) -> None:

@@ -9,13 +9,14 @@ from nsrun.kernel import abi, calls
 from nsrun.kernel.abi import MountAttr, OpenFlag, OpenTreeFlag
 from nsrun.kernel.facts import Facts
 from nsrun.kernel.values import Expect, Reg
+from nsrun.plan.covers import below
 from nsrun.plan.defaults import wanted
 from nsrun.plan.draft import Draft
 from nsrun.plan.mounts import TO_DESCRIPTOR, new_filesystem
 from nsrun.plan.ops import Op
 from nsrun.plan.options import parse
 from nsrun.plan.sources import part_if_shared
-from nsrun.plan.tree import Tree, below
+from nsrun.plan.tree import Tree
 from nsrun.spec.model import Spec
 
 # What the kernel shows of the whole machine; kinds as proc(5) and sysfs(5) have them.

@@ -12,6 +12,7 @@ from nsrun.kernel.abi import MountAttr, MoveMountFlag
 from nsrun.kernel.facts import Facts, Kind
 from nsrun.kernel.values import Reg
 from nsrun.plan import overlay
+from nsrun.plan.covers import Cover, ancestors, components
 from nsrun.plan.draft import Draft
 from nsrun.plan.holder import custom_owner
 from nsrun.plan.identity import Identity
@@ -19,7 +20,7 @@ from nsrun.plan.launch import Launch
 from nsrun.plan.ops import Op
 from nsrun.plan.options import Options, parse, propagation
 from nsrun.plan.sources import clone_tree, is_folder, part_from_host, send_idmapped
-from nsrun.plan.tree import Cover, Tree, below
+from nsrun.plan.tree import Tree, unmount
 from nsrun.spec.model import IdMap, Mount, Spec
 
 EMPTY = abi.AtFlag.AT_EMPTY_PATH
@@ -50,6 +51,11 @@ class Sources:
     taken: dict[str, Reg] = field(default_factory=dict)
 
 
+def is_new_bind(mount: Mount) -> bool:
+    """A bind that is made, not one that an earlier entry has made and this one changes."""
+    return mount.type == "bind" and not mount.remount
+
+
 def is_skipped(facts: Facts, mount: Mount) -> bool:
     """An optional source that is not there."""
     fact = facts.paths.get(mount.source)
@@ -60,29 +66,38 @@ def take_early(
     draft: Draft, facts: Facts, identity: Identity, launch: Launch, sources: Sources
 ) -> None:
     """Take the sources that could not be taken, or would be others, at their turn."""
-    spec = draft.spec
-    for mount in spec.mounts:
-        if mount.type != "bind" or is_skipped(facts, mount):
-            continue
-        if mount.idmap is not None:
-            sources.taken[mount.path] = _take_idmapped(draft, facts, identity, launch, mount)
-        elif _must_be_early(spec, identity, mount):
-            tree, clone = clone_tree(
-                draft, mount.source, recursive=mount.recursive, name=_name(mount)
-            )
-            steps: list[Op] = [clone]
-            if not _keeps_peers(mount):
-                steps.append(part_from_host(tree))
-            draft.child(f"take {mount.source}", *steps, at=mount.path)
-            sources.taken[mount.path] = tree
+    covered: set[str] = set()
+    for mount in draft.spec.mounts:
+        if is_new_bind(mount) and not is_skipped(facts, mount):
+            _take_one_early(draft, facts, identity, launch, mount, sources, covered)
+        covered.add("/" + "/".join(components(mount.target)))
 
 
-def _must_be_early(spec: Spec, identity: Identity, mount: Mount) -> bool:
+def _take_one_early(
+    draft: Draft,
+    facts: Facts,
+    identity: Identity,
+    launch: Launch,
+    mount: Mount,
+    sources: Sources,
+    covered: set[str],
+) -> None:
+    if mount.idmap is not None:
+        sources.taken[mount.path] = _take_idmapped(draft, facts, identity, launch, mount)
+    elif _must_be_early(draft.spec, identity, mount, covered):
+        tree, clone = clone_tree(draft, mount.source, recursive=mount.recursive, name=_name(mount))
+        steps: list[Op] = [clone]
+        if not _keeps_peers(mount):
+            steps.append(part_from_host(tree))
+        draft.child(f"take {mount.source}", *steps, at=mount.path)
+        sources.taken[mount.path] = tree
+
+
+def _must_be_early(spec: Spec, identity: Identity, mount: Mount, covered: set[str]) -> bool:
     if spec.rootfs is not None:
         return True
     # Without a rootfs a source may be what an earlier entry has mounted, as in mount(8).
-    earlier = spec.mounts[: spec.mounts.index(mount)]
-    if any(below(mount.source, m.target) for m in earlier):
+    if any(folder in covered for folder in ancestors(mount.source)):
         return False
     return identity.displaced or _keeps_peers(mount)
 
@@ -132,9 +147,17 @@ def _name(mount: Mount) -> str:
 
 def mount_entry(draft: Draft, facts: Facts, tree: Tree, mount: Mount, sources: Sources) -> None:
     """The actions of one entry of ``mounts``."""
+    if mount.idmap is not None and not is_new_bind(mount):
+        raise draft.refuse(
+            "NS318",
+            "only a bind can have its ids mapped",
+            f"{mount.path}.idmap",
+            why="mount_setattr(2) maps the ids of a mount that has never been attached, through "
+            "another user namespace than the file system's own",
+        )
     if mount.type == "umount":
         _umount(draft, tree, mount)
-    elif mount.type == "":
+    elif mount.type == "" or mount.remount:
         _change(draft, tree, mount)
     elif mount.type == "bind":
         if not is_skipped(facts, mount):
@@ -242,13 +265,12 @@ def _umount(draft: Draft, tree: Tree, mount: Mount) -> None:
     draft.child(
         f"unmount {mount.target}",
         tree.resolve(mount.target, save=fd),
-        calls.fchdir(fd),
         # Lazily: the descriptor itself keeps the mount busy. "." is what is mounted last there.
-        calls.umount2(".", abi.UmountFlag.MNT_DETACH),
-        calls.fchdir(tree.root),
+        *unmount(tree, fd),
         calls.close(fd),
         at=mount.path,
     )
+    tree.unmounted(mount.target)
 
 
 def _change(draft: Draft, tree: Tree, mount: Mount) -> None:

@@ -148,14 +148,12 @@ def root_overlay(
             draft, list(_upper_and_work(rootfs)), "rootfs.overlay", "open the layer {}"
         )
     draft.child(
-        "scratch space for the overlay", *steps, at="rootfs.overlay", rule="rootfs.overlay"
+        "make scratch space for the overlay", *steps, at="rootfs.overlay", rule="rootfs.overlay"
     )
     root, made = configure(
         draft, lower=[lower], upper=upper, work=work, options=(), name="root"
     )
-    draft.child(
-        f"overlay {os.path.basename(rootfs.path) or rootfs.path}", *made, at="rootfs.overlay"
-    )
+    draft.child(f"make an overlay on {rootfs.path}", *made, at="rootfs.overlay")
     draft.child(
         "take the scratch space out of sight",
         calls.fchdir(scratch),

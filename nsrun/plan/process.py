@@ -33,11 +33,11 @@ def set_names(draft: Draft) -> None:
     spec = draft.spec
     if spec.hostname is not None:
         draft.child(
-            f"host name {spec.hostname}", calls.sethostname(spec.hostname), at="hostname"
+            f"set the host name to {spec.hostname}", calls.sethostname(spec.hostname), at="hostname"
         )
     if spec.domainname is not None:
         draft.child(
-            f"domain name {spec.domainname}",
+            f"set the domain name to {spec.domainname}",
             calls.setdomainname(spec.domainname),
             at="domainname",
         )
@@ -168,7 +168,7 @@ def open_stdin(draft: Draft, launch: Launch) -> Reg | None:
         null = draft.reg("stdin")
         opened = OpenFlag.O_NOCTTY | OpenFlag.O_CLOEXEC
         draft.child(
-            "no standard input",
+            "give no standard input",
             calls.openat(calls.CWD, "/dev/null", opened, save=null),
             calls.statx(null, *calls.is_device(1, 3)),
             at="stdin",
@@ -179,14 +179,14 @@ def open_stdin(draft: Draft, launch: Launch) -> Reg | None:
         launch.early,
         Action(
             track=Track.PARENT,
-            what="a standard input that is held open",
+            what="hold a standard input open",
             origin=draft.origin("stdin", ""),
             steps=(
                 calls.pipe2(OpenFlag.O_CLOEXEC, read_end=read_end, write_end=write_end),
             ),
         ),
     )
-    draft.child("the launcher alone holds it open", calls.close(write_end), at="stdin")
+    draft.child("leave it to the launcher to hold it open", calls.close(write_end), at="stdin")
     return read_end
 
 
@@ -246,19 +246,19 @@ def last_steps(draft: Draft, facts: Facts, env: tuple[str, ...]) -> None:
     spec = draft.spec
     umask = spec.user.umask
     draft.child(
-        "the command's umask",
+        "set the command's umask",
         calls.umask(0o022 if umask is None else umask),
         at="user.umask" if umask is not None else "",
         rule="" if umask is not None else "default umask",
     )
     draft.child(
-        "no descriptor but 0 to 2 passes on",
+        "pass on no descriptor but 0 to 2",
         calls.close_range(3, abi.UINT_MAX, abi.CloseRangeFlag.CLOSE_RANGE_CLOEXEC),
         rule="nothing is inherited",
     )
     ignored = python_ignores(facts)
     draft.child(
-        "signals as a new process has them",
+        "reset signals to what a new process has",
         *(calls.rt_sigaction_default(n, _signal_name(n)) for n in ignored),
         calls.rt_sigprocmask(abi.SigprocmaskHow.SIG_SETMASK, 0),
         rule="nothing is inherited",

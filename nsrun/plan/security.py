@@ -238,7 +238,7 @@ def set_no_new_privileges(draft: Draft) -> None:
     if draft.spec.no_new_privileges:
         given = "no_new_privileges" in draft.spec.spans
         draft.child(
-            "no privileges by execve",
+            "keep execve from giving privileges",
             calls.prctl(Prctl.PR_SET_NO_NEW_PRIVS, Int(1)),
             at="no_new_privileges" if given else "",
             rule="" if given else "default no_new_privileges",

@@ -8,12 +8,12 @@ on is removed when the run ends.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 
 from nsrun.kernel import abi, calls
 from nsrun.kernel.abi import OpenFlag, ResolveFlag
 from nsrun.kernel.facts import Facts, Kind, PathFact
 from nsrun.kernel.values import Call, Expect, Reg
+from nsrun.plan.covers import Cover, Covers, Mounted, components
 from nsrun.plan.draft import Draft
 from nsrun.plan.model import Action, Track
 from nsrun.plan.ops import Op
@@ -25,24 +25,6 @@ _HANDLE = OpenFlag.O_PATH | OpenFlag.O_CLOEXEC
 _REAL_FOLDERS = frozenset({"/proc", "/sys", "/dev"})
 # What undoing may meet when somebody was there in between: nothing of it is ours to remove.
 _GONE = ("ENOENT", "ENOTEMPTY", "EBUSY", "EBADF", "ENOTDIR", "ELOOP", "EXDEV", "EISDIR")
-
-
-class Cover(StrEnum):
-    """What lies over a target: the rootfs as the facts saw it, or a mount of this plan."""
-
-    ROOT = "root"
-    FRESH = "fresh"  # an empty tmpfs of this plan
-    BIND = "bind"  # a host folder
-    OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Mounted:
-    """A mount of this plan; ``source`` is the host folder behind a bind."""
-
-    target: str
-    cover: Cover
-    source: str = ""
 
 
 @dataclass(slots=True)
@@ -59,30 +41,35 @@ class Tree:
     base: str | None
     early: int
 
-    _mounted: list[Mounted] = field(default_factory=list)
-    _made: set[str] = field(default_factory=set)
+    _covers: Covers = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._covers = Covers(self.base or "")
 
     # --- what is known -------------------------------------------------------------------
 
     def mounted(self, target: str, cover: Cover, source: str = "") -> None:
         """Note that a mount now covers ``target``."""
-        self._mounted.append(Mounted(target=target, cover=cover, source=source))
-        self._made = {m for m in self._made if not below(m, target)}
+        self._covers.mounted(Mounted(target=target, cover=cover, source=source))
+
+    def unmounted(self, target: str) -> None:
+        """Note that the topmost mount on ``target`` is gone."""
+        self._covers.unmounted(target)
 
     def cover(self, target: str) -> Mounted:
-        """The latest mount of this plan over ``target``, or the root."""
-        covering = [m for m in self._mounted if below(target, m.target)]
-        if not covering:
-            return Mounted(target="/", cover=Cover.ROOT, source=self.base or "")
-        return max(reversed(covering), key=lambda m: len(m.target))
+        """The mount of this plan that ``target`` lies in, or the root."""
+        return self._covers.over(target)
 
-    def host_path(self, target: str) -> str | None:
-        """The host's path behind a target, None where there is none."""
+    def fact(self, target: str) -> PathFact | None:
+        """What the facts know of a target in the root itself or in a bound host folder."""
         cover = self.cover(target)
-        if not cover.source:
-            return None
-        inner = target[len(cover.target.rstrip("/")) :].lstrip("/")
-        return f"{cover.source.rstrip('/')}/{inner}" if inner else cover.source
+        match cover.cover:
+            case Cover.ROOT:
+                return self.facts.targets.get(target)
+            case Cover.BIND:
+                return self.facts.paths.get(host_path(cover, target))
+            case Cover.FRESH | Cover.OTHER:
+                return None
 
     def _first_missing(self, target: str) -> int | None:
         """The index of the first component that may have to be made, None if all are there."""
@@ -105,9 +92,22 @@ class Tree:
 
     def _unmade(self, target: str, first: int) -> int | None:
         parts = components(target)
-        while first < len(parts) and "/" + "/".join(parts[: first + 1]) in self._made:
+        while first < len(parts) and self._covers.is_made("/" + "/".join(parts[: first + 1])):
             first += 1
         return first if first < len(parts) else None
+
+    def _missing_before(self, target: str) -> int | None:
+        """The index of the first component that the host lacked before the run, None where
+        nothing of ``target`` was missing, or where what is made does not reach the host."""
+        cover, fact = self.cover(target), self.fact(target)
+        if not cover.source or fact is None or fact.kind is not Kind.MISSING:
+            return None
+        depth = len(components(cover.target))
+        first = len(components(fact.missing_part)) - 1
+        if cover.cover is Cover.BIND:
+            # The facts count from the host's root, the target from the container's.
+            first += depth - len(components(cover.source))
+        return max(first, depth)
 
     # --- steps ---------------------------------------------------------------------------
 
@@ -137,8 +137,8 @@ class Tree:
         for index in range(first, len(parts)):
             last = index == len(parts) - 1
             steps += self._make_one(parts[:index], parts[index], folder or not last)
-            self._made.add("/" + "/".join(parts[: index + 1]))
-        self._take_back(target, parts, first, folder)
+            self._covers.make("/" + "/".join(parts[: index + 1]))
+        self._take_back(target, folder=folder)
         return steps
 
     def _make_one(self, parents: list[str], name: str, folder: bool) -> list[Op]:
@@ -159,32 +159,22 @@ class Tree:
             steps.append(calls.close(parent))
         return steps
 
-    def fact(self, target: str) -> PathFact | None:
-        """What the facts know of a target that no mount of this plan covers."""
-        return self.facts.targets.get(target) if self.cover(target).cover is Cover.ROOT else None
-
     def will_make(self, target: str) -> None:
         """A link that the caller makes at ``target``: removed again if it was missing."""
-        fact = self.fact(target)
-        if fact is not None and fact.kind is Kind.MISSING:
-            first = max(len(components(fact.missing_part)) - 1, 0)
-            self._take_back(target, components(target), first, folder=False, link=True)
+        self._take_back(target, folder=False, link=True)
 
-    def _take_back(
-        self, target: str, parts: list[str], first: int, folder: bool, link: bool = False
-    ) -> None:
-        """The parent removes at the end what was not there before, if it is still empty."""
-        cover = self.cover(target)
-        if not cover.source or cover.cover is Cover.FRESH:
+    def _take_back(self, target: str, *, folder: bool, link: bool = False) -> None:
+        """The parent removes at the end what was not there before, if it is still empty.
+
+        Each target takes back every folder that was missing above it: whichever comes last
+        finds them empty.
+        """
+        first = self._missing_before(target)
+        if first is None:
             return
-        depth = len(components(cover.target))
-        if cover.cover is Cover.BIND:
-            fact = self.facts.paths.get(self.host_path(target) or "")
-            if fact is None or fact.kind is not Kind.MISSING:
-                return
-            lost = components(fact.missing_part)
-            first = max(depth, depth + len(lost) - 1 - len(components(cover.source)))
-        inside, made = parts[depth:first], parts[first:]
+        cover = self.cover(target)
+        parts = components(target)
+        inside, made = parts[len(components(cover.target)) : first], parts[first:]
         host, keep = self.draft.reg("host"), self.draft.reg("keep")
         steps: tuple[Op, ...] = (
             calls.openat(
@@ -246,17 +236,36 @@ def _remove_empty_file(parent: Reg, name: str) -> list[Op]:
     return [look, calls.allow(calls.unlinkat(parent, name), accept=_GONE)]
 
 
-def components(path: str) -> list[str]:
-    """The names of a path: ``/a//b/`` is a, b."""
-    return [part for part in path.split("/") if part not in ("", ".")]
-
-
 def inner(target: str) -> str:
     """A container path as openat2 takes it from the root's descriptor."""
     return "/".join(components(target)) or "."
 
 
-def below(path: str, top: str) -> bool:
-    """Whether ``path`` is ``top`` or lies below it."""
-    parts, tops = components(path), components(top)
-    return parts[: len(tops)] == tops
+def host_path(cover: Mounted, target: str) -> str:
+    """The host's path behind a target that lies in ``cover``, a bind."""
+    parts = components(target)[len(components(cover.target)) :]
+    return "/" + "/".join([*components(cover.source), *parts])
+
+
+def unmount(tree: Tree, fd: Reg) -> list[Op]:
+    """Steps that unmount, lazily, what is mounted last where ``fd`` was opened.
+
+    umount2(2) takes no descriptor, so the working directory goes there and back; without a
+    rootfs the command is to start in the caller's, if the container's root may enter it.
+    """
+    home = tree.draft.reg("home") if tree.draft.spec.rootfs is None else None
+    opened = _HANDLE | OpenFlag.O_DIRECTORY
+    steps: list[Op] = []
+    if home is not None:
+        steps.append(
+            calls.allow(calls.openat(calls.CWD, ".", opened, save=home), accept=("EACCES",))
+        )
+    steps += [
+        calls.fchdir(fd),
+        calls.umount2(".", abi.UmountFlag.MNT_DETACH),
+        calls.fchdir(tree.root),
+    ]
+    if home is not None:
+        steps.append(calls.allow(calls.fchdir(home), accept=("EBADF", "EACCES")))
+        steps.append(calls.allow(calls.close(home), accept=("EBADF",)))
+    return steps

@@ -1,0 +1,46 @@
+# make demo    the main job on a real spec: validate, plan, run
+# make test    every test, as root and as an ordinary user
+# make check   lint, types, and whether generated files are current
+# PYTHON=... picks the interpreter of .venv (3.11 or newer, one that every user can execute).
+
+PYTHON ?=
+VENV := .venv
+NSRUN := $(VENV)/bin/nsrun
+SPEC := specs/quickstart.yaml
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check generate clean
+
+help:
+	@sed -n 's/^# //p' Makefile | sed '/^PYTHON/d'
+	@echo 'make setup   .venv with an nsrun command, and the system packages it needs'
+	@echo 'make generate  write the generated files again'
+	@echo 'make clean   remove what these made'
+
+$(VENV)/.ready: pyproject.toml tools/setup tools/check_interpreter.py
+	@tools/setup $(PYTHON)
+	@touch $@
+
+setup: $(VENV)/.ready
+
+demo: setup
+	@echo '$$ cat $(SPEC)'; cat $(SPEC); echo
+	@echo '$$ nsrun validate $(SPEC)'; $(NSRUN) validate $(SPEC); echo
+	@echo '$$ nsrun plan --brief $(SPEC)'; $(NSRUN) plan --brief $(SPEC); echo
+	@echo '$$ nsrun $(SPEC)'; $(NSRUN) $(SPEC)
+
+# A test that the machine could run but that skips is a failure here, not a gap.
+test: setup
+	NSRUN_MUST_WORK=1 $(VENV)/bin/python -m pytest
+
+check: setup
+	$(VENV)/bin/ruff check nsrun tests tools
+	$(VENV)/bin/mypy --strict nsrun tests/support $(wildcard tools/gen_*.py)
+	@for tool in tools/gen_*.py; do echo "$$tool --check"; $(VENV)/bin/python "$$tool" --check || exit 1; done
+
+generate: setup
+	@for tool in tools/gen_*.py; do $(VENV)/bin/python "$$tool" || exit 1; done
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find nsrun tests tools -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,103 @@
+"""The commands by name: their modules are imported only when they are meant."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol, cast
+
+if TYPE_CHECKING:
+    import argparse
+
+# A command line that is not understood; the shell's own built-ins give 2 too.
+USAGE = 2
+# nsrun itself failed where a command's own statuses come through (as env(1), nohup(1) do).
+NSRUN_FAILED = 125
+
+
+class Module(Protocol):
+    """What a file of a command holds."""
+
+    def configure(self, parser: argparse.ArgumentParser) -> None:
+        """Add its arguments, description and examples; imports nothing a parser does not need."""
+
+    def main(self, args: argparse.Namespace) -> int:
+        """Do it; the exit status. Raises NsrunError."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Command:
+    """``failure``: the exit status where it fails; ``usage``: where it is not understood.
+
+    ``synopsis`` is what follows the command's name; ``payload``: ``-- COMMAND...`` may follow.
+    """
+
+    name: str
+    summary: str
+    synopsis: str
+    failure: int = 1
+    usage: int = USAGE
+    payload: bool = False
+
+    def module(self) -> Module:
+        import importlib
+
+        return cast(Module, importlib.import_module(f"nsrun.cli.{self.name}"))
+
+
+RUN = Command(
+    name="run",
+    summary="run a spec's command in its namespaces (`nsrun SPEC` is the same)",
+    synopsis="[--trace] SPEC [-- COMMAND [ARG...]]",
+    failure=NSRUN_FAILED,
+    usage=NSRUN_FAILED,
+    payload=True,
+)
+
+COMMANDS: dict[str, Command] = {
+    command.name: command
+    for command in (
+        RUN,
+        Command(
+            name="validate",
+            summary="check specs and show everything that is wrong with them",
+            synopsis="[--format text|json] SPEC...",
+        ),
+        Command(
+            name="plan",
+            summary="print the program of system calls that a run would replay",
+            synopsis="[--brief | --json] [--ascii] [--color WHEN] SPEC|PLAN [-- COMMAND [ARG...]]",
+            payload=True,
+        ),
+        Command(
+            name="diff",
+            summary="compare two specs or plans by what they do",
+            synopsis="[--color WHEN] OLD NEW",
+            failure=2,
+        ),
+        Command(
+            name="explain",
+            summary="explain an error's code, or list all codes",
+            synopsis="[CODE]",
+        ),
+        Command(
+            name="schema",
+            summary="print a JSON Schema, for editors and other tools",
+            synopsis="[container|stack|plan]",
+        ),
+        Command(
+            name="doctor",
+            summary="say what this kernel and user can do, or which lines of a spec they cannot",
+            synopsis="[--json] [SPEC]",
+        ),
+        Command(
+            name="unpin",
+            summary="let go of a namespace that a spec pinned on a file",
+            synopsis="FILE",
+        ),
+        Command(
+            name="completion",
+            summary="print a completion script for a shell",
+            synopsis="bash|zsh|fish",
+        ),
+    )
+}

@@ -1,0 +1,70 @@
+"""From a file to a plan: the steps that several commands share."""
+
+from __future__ import annotations
+
+from nsrun.cli.output import report
+from nsrun.diag import Diagnostic, NsrunError
+from nsrun.plan.model import Plan
+from nsrun.spec.model import Spec
+
+# A plan is some tens of kilobytes; what is larger than this is none.
+_PLAN_MAX = 64 * 1024 * 1024
+
+
+def load_spec(file: str, command: tuple[str, ...] | None = None) -> Spec:
+    """The spec in ``file``; its warnings are printed. ``command`` replaces its own.
+
+    Raises NsrunError with everything that is wrong with it.
+    """
+    from nsrun.spec.load import load
+
+    spec, warnings = load(file, command)
+    if warnings:
+        report(warnings)
+    return spec
+
+
+def load_plan(file: str, command: tuple[str, ...] | None = None) -> Plan:
+    """The plan of the spec in ``file``, or the plan that ``file`` itself holds; verified.
+
+    Raises NsrunError.
+    """
+    if not is_plan(file):
+        from nsrun.runtime.launch import plan_for
+
+        return plan_for(load_spec(file, command))
+    if command is not None:
+        raise NsrunError(
+            Diagnostic(
+                code="NS002",
+                summary=f"{file} is a plan: its command is settled",
+                help=("give the spec it was made from to plan another command",),
+            )
+        )
+    from nsrun.plan.codec import loads
+    from nsrun.plan.verify import verify
+
+    with open(file, encoding="utf-8", newline="") as stream:
+        plan = loads(stream.read(_PLAN_MAX), file=file)
+    verify(plan)
+    return plan
+
+
+def is_plan(file: str) -> bool:
+    """Whether ``file`` is JSON as ``nsrun plan --json`` writes it; a spec in JSON is none."""
+    import json
+    import os
+    import stat
+
+    try:
+        if not stat.S_ISREG(os.stat(file).st_mode):
+            return False
+        with open(file, encoding="utf-8", newline="") as stream:
+            if not stream.read(256).lstrip().startswith("{"):
+                return False
+            stream.seek(0)
+            document = json.loads(stream.read(_PLAN_MAX))
+    except (OSError, ValueError, RecursionError):
+        # The reader of specs says what is wrong with it, and where.
+        return False
+    return isinstance(document, dict) and "actions" in document

@@ -1,0 +1,157 @@
+"""The argument parser: one a command, built from its own file."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+from collections.abc import Sequence
+from typing import NoReturn
+
+from nsrun.cli.commands import COMMANDS, Command
+from nsrun.diag import Diagnostic, NsrunError
+
+DESCRIPTION = "A declarative launcher for Linux namespaces: a YAML spec is validated, planned \
+into an ordered program of system calls, and replayed."
+
+TOP_USAGE = "nsrun COMMAND ...\n       nsrun SPEC [-- COMMAND [ARG...]]"
+
+TOP_EXAMPLES = """\
+examples:
+  nsrun web.yaml                      run the spec's command
+  nsrun web.yaml -- /bin/sh           run another command in the same place
+  nsrun plan web.yaml                 see every step first; nothing is made
+  nsrun doctor web.yaml               which of its lines will not work here, and why
+
+A file that is called like a command is reached by a path: `nsrun ./run`.
+Exit status of a run: the command's own, 128+N where signal N ended it, 125 where nsrun
+failed before the command, 126 where it cannot be executed, 127 where it was not found.
+"""
+
+
+class _Formatter(argparse.HelpFormatter):
+    """Descriptions are filled, texts of several lines stay as they are."""
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are diagnostics; no option is recognised by its beginning alone."""
+
+    def __init__(self, *, prog: str, usage: str | None = None) -> None:
+        super().__init__(
+            prog=prog,
+            usage=usage,
+            allow_abbrev=False,
+            formatter_class=_Formatter,
+        )
+
+    def error(self, message: str) -> NoReturn:
+        raise NsrunError(
+            Diagnostic(
+                code="NS002",
+                summary=message.removeprefix("argument "),
+                help=(*self._closest(message), f"`{self.prog} --help` shows what it takes"),
+            )
+        )
+
+    def _closest(self, message: str) -> tuple[str, ...]:
+        words = message.removeprefix("unrecognized arguments: ").split(" ")
+        if not message.startswith("unrecognized") or not words:
+            return ()
+        if not words[0].startswith("-"):
+            return ("a command for the container follows `--`",) if "[--" in self.usage_text else ()
+        options = [name for action in self._actions for name in action.option_strings]
+        close = difflib.get_close_matches(words[0].partition("=")[0], options, n=1)
+        return (f"did you mean `{close[0]}`?",) if close else ()
+
+    @property
+    def usage_text(self) -> str:
+        return self.usage or ""
+
+
+def build(command: Command) -> Parser:
+    """The parser of one command."""
+    prog = f"nsrun {command.name}"
+    parser = Parser(prog=prog, usage=f"{prog} {command.synopsis}")
+    command.module().configure(parser)
+    return parser
+
+
+def parse(command: Command, words: Sequence[str]) -> argparse.Namespace:
+    """The arguments; ``command`` holds what follows ``--``, None where nothing does.
+
+    Raises NsrunError (NS002) for what is not understood.
+    """
+    payload: tuple[str, ...] | None = None
+    if command.payload and "--" in words:
+        at = words.index("--")
+        words, payload = words[:at], tuple(words[at + 1 :])
+    parser = build(command)
+    if payload == ():
+        parser.error("no command follows `--`")
+    args = parser.parse_args(list(words))
+    args.command = payload
+    return args
+
+
+def _top() -> Parser:
+    parser = Parser(prog="nsrun", usage=TOP_USAGE)
+    parser.description = DESCRIPTION
+    parser.epilog = TOP_EXAMPLES
+    parser.add_argument("-V", "--version", action="store_true", help="print the version")
+    return parser
+
+
+def top_help() -> str:
+    """What ``nsrun --help`` prints."""
+    parser = _top()
+    commands = parser.add_argument_group("commands")
+    for command in COMMANDS.values():
+        commands.add_argument(command.name, nargs="?", help=command.summary)
+    return parser.format_help()
+
+
+def full() -> Parser:
+    """The whole command line in one parser, for completion and the manual page."""
+    parser = _top()
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", parser_class=_Sub)
+    for command in COMMANDS.values():
+        sub = subparsers.add_parser(command.name, help=command.summary)
+        sub.usage = f"nsrun {command.name} {command.synopsis}"
+        command.module().configure(sub)
+    return parser
+
+
+class _Sub(Parser):
+    """What add_subparsers makes: it passes keywords of its own."""
+
+    def __init__(self, *, prog: str, **_: object) -> None:
+        super().__init__(prog=prog)
+
+
+def examples(parser: argparse.ArgumentParser, text: str) -> None:
+    """Set what ``--help`` shows below the options."""
+    parser.epilog = "examples:\n" + "\n".join(f"  {line}" for line in text.strip().splitlines())
+
+
+def add_spec(parser: argparse.ArgumentParser, name: str = "SPEC", **keywords: object) -> None:
+    """A positional argument that is a spec's file; completion offers such files."""
+    keywords.setdefault("help", "the spec's file")
+    action = parser.add_argument(name.lower(), metavar=name, **keywords)  # type: ignore[arg-type]
+    mark(action, "spec")
+
+
+def add_color(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--color",
+        choices=("auto", "always", "never"),
+        default="auto",
+        metavar="WHEN",
+        help="auto (on a terminal, the default), always or never",
+    )
+
+
+def mark(action: argparse.Action, kind: str) -> None:
+    """Say which files complete an argument: ``spec`` or ``file``."""
+    action.completes = kind  # type: ignore[attr-defined]

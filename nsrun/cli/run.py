@@ -1,0 +1,74 @@
+"""``nsrun run``: load, plan, replay, and say how it ended."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from nsrun.cli.output import report, say, wants_ascii, wants_color
+from nsrun.cli.parser import add_spec, examples
+
+if TYPE_CHECKING:
+    from nsrun.host.hint import HintContext
+    from nsrun.plan.model import Plan
+    from nsrun.replay.outcome import Outcome
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Runs the spec's command in its namespaces and ends as the command ends. What follows "
+        "`--` replaces the spec's command and arguments."
+    )
+    add_spec(parser)
+    parser.add_argument(
+        "--trace",
+        action="store_true",
+        help="print every step with its result and time on standard error, at the end",
+    )
+    examples(
+        parser,
+        """
+nsrun specs/quickstart.yaml
+nsrun run --trace specs/quickstart.yaml
+nsrun specs/quickstart.yaml -- /bin/busybox id
+""",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    from nsrun.cli.inputs import load_spec
+    from nsrun.runtime import launch
+
+    spec = load_spec(args.spec, args.command)
+    plan = launch.plan_for(spec)
+    outcome = launch.replay_plan(plan)
+    if args.trace:
+        say_trace(plan, outcome)
+    return conclude(plan, outcome, launch.hint_context(spec))
+
+
+def say_trace(plan: Plan, outcome: Outcome) -> None:
+    """Print every step with what came of it on standard error."""
+    from nsrun.render.trace import trace_listing
+
+    stream = sys.stderr
+    color, ascii = wants_color("auto", stream), wants_ascii(False, stream)
+    say(trace_listing(plan, outcome.trace, ascii=ascii, color=color))
+
+
+def conclude(plan: Plan, outcome: Outcome, context: HintContext | None = None) -> int:
+    """Say what went wrong, if anything did; the exit status of nsrun."""
+    from nsrun.render.failure import outcome_diagnostics
+
+    def why(
+        call: str, errno: str, args: tuple[str | int, ...]
+    ) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        from nsrun.host.hints import explain
+
+        return explain(call, errno, args, context)
+
+    diagnostics = outcome_diagnostics(plan, outcome, why)
+    if diagnostics:
+        report(diagnostics)
+    return outcome.status

@@ -1,0 +1,191 @@
+"""Running containers by name: the state folder's locks, and the names foreground runs hold."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import socket
+import stat
+import struct
+from collections.abc import Iterable, Iterator, Mapping
+
+from nsrun.host import paths, procfs
+
+# asm-generic/socket.h; since Linux 6.5.
+_SO_PEERPIDFD = 77
+_UCRED = struct.Struct("=iII")
+
+
+def state_folder(uid: int, environment: Mapping[str, str]) -> str | None:
+    """Where running containers of ``uid`` are kept, whether or not it exists yet.
+
+    /run/nsrun for root; else nsrun in $XDG_RUNTIME_DIR, or in /run/user/UID. None where the
+    caller could not make it, or where somebody else has.
+    """
+    if uid == 0:
+        return _usable("/run", uid)
+    for folder in (environment.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}"):
+        if os.path.isabs(folder) and _is_owner(folder, uid):
+            found = _usable(folder, uid)
+            if found is not None:
+                return found
+    return None
+
+
+def _is_owner(folder: str, uid: int) -> bool:
+    try:
+        status = os.stat(folder)
+    except (OSError, ValueError):
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == uid
+
+
+def _usable(parent: str, uid: int) -> str | None:
+    path = os.path.join(parent, "nsrun")
+    try:
+        status = os.lstat(path)
+    except FileNotFoundError:
+        return path if os.path.isdir(parent) and os.access(parent, os.W_OK | os.X_OK) else None
+    except OSError:
+        return None
+    own = stat.S_ISDIR(status.st_mode) and status.st_uid == uid
+    return path if own and os.access(path, os.W_OK | os.X_OK) else None
+
+
+def running(names: Iterable[str], state: str | None, uid: int) -> dict[str, int]:
+    """The pid of the container's process for each name that runs, as this pid namespace sees it.
+
+    A container with a state folder runs if and only if its lock is held; a run without one
+    holds the abstract socket of its name.
+    """
+    found: dict[str, int] = {}
+    for name in names:
+        pid = _by_lock(name, state, uid) or _by_socket(name, uid)
+        if pid:
+            found[name] = pid
+    return found
+
+
+# --- the state folder --------------------------------------------------------------------------
+
+
+def _by_lock(name: str, state: str | None, uid: int) -> int:
+    for ident, record in _locked(state, uid, name):
+        pid = record.get("pid")
+        right = record.get("format") == 1 and record.get("name") == name == ident
+        if right and isinstance(pid, int) and pid > 0 and procfs.runs(pid):
+            return pid
+    return 0
+
+
+def _locked(
+    state: str | None, uid: int, name: str
+) -> Iterator[tuple[str, Mapping[str, object]]]:
+    """(name, state.json) of the folders ``NAME.PID`` whose lock is held."""
+    if state is None:
+        return
+    opened = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+    try:
+        top = os.open(state, opened)
+    except (OSError, ValueError):
+        return
+    try:
+        if os.fstat(top).st_uid != uid:
+            return
+        for entry in sorted(os.listdir(top)):
+            stem, dot, pid = entry.rpartition(".")
+            if not dot or stem != name or not pid.isdigit():
+                continue
+            try:
+                folder = os.open(entry, opened, dir_fd=top)
+            except OSError:
+                continue
+            try:
+                record = _record(folder) if _is_locked(folder) else None
+            finally:
+                os.close(folder)
+            if record is not None:
+                yield stem, record
+    finally:
+        os.close(top)
+
+
+def _is_locked(folder: int) -> bool:
+    opened = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        lock = os.open("lock", opened, dir_fd=folder)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    finally:
+        # Closing the only descriptor of this open file lets go of the lock again.
+        os.close(lock)
+    return False
+
+
+def _record(folder: int) -> Mapping[str, object] | None:
+    import json
+
+    try:
+        handle = os.open("state.json", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    except OSError:
+        return None
+    try:
+        data = paths.read_regular(handle)
+    finally:
+        os.close(handle)
+    try:
+        value = json.loads(data or b"")
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+# --- the abstract socket -----------------------------------------------------------------------
+
+
+def address(uid: int, name: str) -> str:
+    """The abstract socket (unix(7)) that a foreground run of ``name`` listens on."""
+    return f"nsrun/{uid}/{name}"
+
+
+def _by_socket(name: str, uid: int) -> int:
+    """The process that listens, by SO_PEERCRED: its ids at the moment of listen(2)."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        # A queue that is full answers EAGAIN instead of making us wait.
+        client.setblocking(False)
+        try:
+            client.connect(b"\0" + os.fsencode(address(uid, name)))
+            size = _UCRED.size
+            ucred = client.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, size)
+        except (OSError, ValueError):
+            return 0
+        pid: int
+        pid, owner, _ = _UCRED.unpack(ucred)
+        # Whoever comes first may bind a name: another user's is not ours. A process out of
+        # sight of our pid namespace has pid 0.
+        if owner != uid or pid <= 0 or not _lives(client, pid):
+            return 0
+        return pid
+
+
+def _lives(client: socket.socket, pid: int) -> bool:
+    """Whether the process itself still lives: its number may be another's by now."""
+    import select
+
+    try:
+        raw = client.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4)
+    except OSError:
+        return procfs.runs(pid)
+    (pidfd,) = struct.unpack("=i", raw)
+    try:
+        poll = select.poll()
+        poll.register(pidfd, select.POLLIN)
+        return not poll.poll(0)
+    finally:
+        os.close(pidfd)

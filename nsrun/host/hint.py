@@ -1,0 +1,37 @@
+"""What an explainer is told, and what it answers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HintContext:
+    """What the reporter knows of the run.
+
+    ``rootfs``: the host folder that the command's paths lie in, None for the caller's root.
+    ``pid_namespace``: the file of a joined pid namespace.
+    """
+
+    rootfs: str | None = None
+    pid_namespace: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Hint:
+    """Causes that were seen on the live system, and what helps."""
+
+    why: tuple[str, ...]
+    help: tuple[str, ...] = ()
+
+
+def text(args: tuple[str | int, ...], index: int) -> str:
+    """The argument at ``index`` where it is a string, else ""."""
+    value = args[index] if index < len(args) else ""
+    return value if isinstance(value, str) else ""
+
+
+def number(args: tuple[str | int, ...], index: int) -> int | None:
+    """The argument at ``index`` where it is a number."""
+    value = args[index] if index < len(args) else None
+    return value if isinstance(value, int) else None

@@ -1,0 +1,63 @@
+"""Why a step failed, and what to try: small explainers that look at the live system.
+
+A table on (call, errno). Each explainer checks its cause and returns None where it is not
+certain: without a checked cause there is no ``why``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from nsrun.host import hints_exec, hints_ids, hints_mount
+from nsrun.host.hint import Hint, HintContext
+
+Explainer = Callable[[tuple[str | int, ...], HintContext], Hint | None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    calls: tuple[str, ...]
+    errnos: tuple[str, ...]
+    explainer: Explainer
+
+
+_TABLE: tuple[_Row, ...] = (
+    _Row(("execve",), ("ENOENT",), hints_exec.missing_loader),
+    _Row(("execve",), ("EACCES",), hints_exec.not_executable),
+    _Row(("execve",), ("ENOEXEC",), hints_exec.not_a_program),
+    _Row(("chdir",), ("ENOENT",), hints_exec.no_such_folder),
+    _Row(("clone3", "unshare"), ("ENOSPC", "EUSERS"), hints_ids.namespace_limit),
+    _Row(("clone3", "unshare"), ("EPERM",), hints_ids.namespaces_forbidden),
+    _Row(("clone3", "clone"), ("ENOMEM",), hints_ids.init_has_ended),
+    _Row(("setns",), ("EINVAL",), hints_ids.wrong_type),
+    _Row(("setns",), ("EPERM",), hints_ids.not_the_owner),
+    _Row(("setresuid", "setresgid"), ("EINVAL",), hints_ids.not_mapped),
+    _Row(("setgroups",), ("EPERM",), hints_ids.setgroups_denied),
+    _Row(("prlimit64",), ("EPERM",), hints_ids.hard_limit),
+    _Row(("spawn",), ("ENOENT",), hints_exec.no_helper),
+    _Row(("open_tree",), ("EINVAL",), hints_mount.unbindable),
+    _Row(("open_tree", "openat", "openat2"), ("ENOENT",), hints_mount.missing_part),
+    _Row(("open_tree", "openat", "openat2"), ("EACCES",), hints_mount.closed_folder),
+    _Row(("openat2",), ("ELOOP",), hints_mount.link_in_the_way),
+    _Row(("fsopen",), ("ENODEV",), hints_mount.no_such_filesystem),
+    _Row(("fsmount", "fsconfig", "mount"), ("EPERM",), hints_mount.too_revealing),
+    _Row(("mkdirat", "mknodat", "symlinkat"), ("EROFS",), hints_mount.read_only),
+    _Row(("mount",), ("EINVAL",), hints_mount.pin_on_shared),
+    _Row(("mount_setattr",), ("EPERM",), hints_mount.locked_flags),
+)
+
+
+def explain(
+    call: str, errno: str, args: tuple[str | int, ...], context: HintContext | None = None
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """(why, try) of a failed call, both empty where no cause could be seen.
+
+    ``args`` are the call's arguments: strings as they are, numbers, registers as ``%name``.
+    """
+    for row in _TABLE:
+        if call in row.calls and errno in row.errnos:
+            found = row.explainer(args, context or HintContext())
+            if found is not None:
+                return found.why, found.help
+    return (), ()

@@ -1,0 +1,103 @@
+"""Fixtures of every ring: a folder others can enter, users, runners, a rootfs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import host, requires
+from tests.support.rootfs import make_rootfs
+from tests.support.runner import Runner
+from tests.support.users import User, ordinary_user, root_user
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line(
+        "markers", "requires(*features): what the machine must have (tests/support/requires.py)"
+    )
+
+
+def pytest_sessionstart() -> None:
+    host.adopt_orphans()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    for mark in item.iter_markers("requires"):
+        requires.check(mark.args)
+
+
+def _make_area() -> Path:
+    # pytest's own tmp_path is below a folder of mode 0700, which no other user can enter.
+    area = Path(tempfile.mkdtemp(prefix="nsrun-test-"))
+    area.chmod(0o755)
+    return area
+
+
+@pytest.fixture
+def area() -> Iterator[Path]:
+    """A folder that every user can enter and that is gone afterwards."""
+    made = _make_area()
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="session")
+def shared_area() -> Iterator[Path]:
+    """The same for the whole session."""
+    made = _make_area()
+    yield made
+    shutil.rmtree(made)
+
+
+@pytest.fixture(scope="session")
+def rootfs(shared_area: Path) -> Path:
+    """A busybox rootfs that tests share: not to be written to."""
+    requires.check(("busybox",))
+    return make_rootfs(shared_area / "rootfs")
+
+
+@pytest.fixture
+def own_rootfs(area: Path) -> Path:
+    """A busybox rootfs of the test's own."""
+    requires.check(("busybox",))
+    return make_rootfs(area / "rootfs")
+
+
+@pytest.fixture
+def root(area: Path) -> Runner:
+    """Runs nsrun as root, in the test's area."""
+    requires.check(("root",))
+    return Runner(user=root_user(area), cwd=area)
+
+
+@pytest.fixture
+def user(area: Path) -> User:
+    """An ordinary user with subordinate ids (where the machine can have them)."""
+    requires.check(("userns",))
+    return ordinary_user(area)
+
+
+@pytest.fixture
+def ordinary(area: Path, user: User) -> Runner:
+    """Runs nsrun as an ordinary user, in the test's area."""
+    return Runner(user=user, cwd=area)
+
+
+@pytest.fixture(params=["root", "ordinary"])
+def anyone(request: pytest.FixtureRequest) -> Runner:
+    """Both, one after the other."""
+    runner = request.getfixturevalue(request.param)
+    assert isinstance(runner, Runner)
+    return runner
+
+
+@pytest.fixture(autouse=True)
+def _same_umask() -> Iterator[None]:
+    before = os.umask(0o022)
+    yield
+    os.umask(before)

@@ -1,0 +1,59 @@
+"""Fixtures of the tests against the real kernel: boxes for specs of a test's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.support.box import Box, copy_specs
+from tests.support.rootfs import make_rootfs
+from tests.support.runner import Runner
+
+
+@pytest.fixture
+def box(anyone: Runner) -> Box:
+    """Specs of the test's own, once as root and once as an ordinary user."""
+    return Box(runner=anyone, folder=anyone.user.home)
+
+
+@pytest.fixture
+def root_box(root: Runner) -> Box:
+    return Box(runner=root, folder=root.user.home)
+
+
+@pytest.fixture
+def user_box(ordinary: Runner) -> Box:
+    return Box(runner=ordinary, folder=ordinary.user.home)
+
+
+@pytest.fixture
+def seeds(anyone: Runner, area: Path) -> Path:
+    """specs/seeds of a copy that belongs to the runner's user."""
+    return copy_specs(area, anyone) / "seeds"
+
+
+@pytest.fixture
+def root_seeds(root: Runner, area: Path) -> Path:
+    return copy_specs(area, root) / "seeds"
+
+
+@pytest.fixture
+def examples(anyone: Runner, area: Path) -> Path:
+    return copy_specs(area, anyone)
+
+
+@pytest.fixture
+def boxed(box: Box, rootfs: Path) -> Box:
+    """A box with the shared busybox rootfs as its root, in namespaces of every common kind."""
+    return box.with_(
+        namespaces=["user", "mount", "pid", "ipc", "uts", "network"], rootfs=str(rootfs)
+    )
+
+
+@pytest.fixture
+def own_root(box: Box) -> Path:
+    """A busybox rootfs that belongs to the user of ``box``."""
+    from tests.support.box import give
+
+    return give(make_rootfs(box.folder / "rootfs"), box.runner)

@@ -1,0 +1,220 @@
+"""Attacks of a rootfs on the host, each with the naive way as its failing control."""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from tests.support.box import Box, give
+from tests.support.host import files
+from tests.support.rootfs import make_rootfs
+
+ALL = ["user", "mount", "pid", "ipc", "uts", "network"]
+
+
+@pytest.fixture
+def outside(box: Box) -> Path:
+    """A folder of the host, beside the rootfs, that nothing may be written to."""
+    made = box.folder_of_user("outside")
+    (made / "file").write_text("host\n")
+    give(made, box.runner)
+    return made
+
+
+@pytest.fixture
+def victim(box: Box, own_root: Path) -> Box:
+    return box.with_(namespaces=ALL, rootfs=str(own_root))
+
+
+def is_inside(rootfs: Path, target: str) -> bool:
+    """The naive check: does the path lead out of the rootfs when it is simply joined?"""
+    return os.path.realpath(f"{rootfs}{target}").startswith(str(rootfs))
+
+
+# Where a symlink of the image may lead: relative, absolute, by a magic link of /proc.
+def links(outside: Path) -> list[str]:
+    return ["../" * 20 + str(outside)[1:], str(outside), f"/proc/self/root{outside}"]
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+def test_a_mount_target_that_leads_outside(
+    victim: Box, own_root: Path, outside: Path, which: int
+) -> None:
+    """CVE-2021-30465: the target of a mount is a symlink to the host."""
+    (own_root / "target").symlink_to(links(outside)[which])
+    if which < 2:
+        assert not is_inside(own_root, "/target"), "the control: joined, it leads outside"
+    before = files(outside)
+    mounts = [{"type": "tmpfs", "target": "/target/here"}]
+    result = victim.run("cat /proc/self/mountinfo", mounts=mounts)
+    assert files(outside) == before
+    if result.status == 0:
+        targets = [line.split()[4] for line in result.stdout.splitlines()]
+        assert any(target.endswith("/here") for target in targets), "mounted nowhere in the root"
+    else:
+        assert result.status == 125
+
+
+@pytest.mark.parametrize("which", [0, 1])
+def test_a_bind_on_a_file_that_leads_outside(
+    victim: Box, own_root: Path, outside: Path, which: int
+) -> None:
+    link = links(outside)[which] + "/file"
+    (own_root / "etc/hosts").symlink_to(link)
+    assert not is_inside(own_root, "/etc/hosts")
+    source = victim.folder / "hosts"
+    source.write_text("mine\n")
+    victim.run("true", mounts=[f"{source}:/etc/hosts"])
+    assert (outside / "file").read_text() == "host\n"
+
+
+@pytest.mark.parametrize("which", [0, 1, 2])
+@pytest.mark.parametrize("entry", ["content", "symlink", "folder"])
+def test_files_stay_inside(
+    victim: Box, own_root: Path, outside: Path, which: int, entry: str
+) -> None:
+    """CVE-2024-45310, CVE-2019-16884: what is made goes through a symlink of the image."""
+    (own_root / "way").symlink_to(links(outside)[which])
+    before = files(outside)
+    value = {"content": {"content": "planted\n"}, "symlink": {"symlink": "/etc/passwd"},
+             "folder": {"folder": True}}[entry]  # fmt: skip
+    victim.run("true", files={"/way/made": value})
+    assert files(outside) == before
+    assert not (outside / "made").is_symlink()
+
+
+@pytest.mark.parametrize("name", ["proc", "sys", "dev"])
+@pytest.mark.parametrize("to", ["etc", "/etc", "../../.."])
+def test_system_folders_that_are_symlinks_are_refused(
+    victim: Box, own_root: Path, name: str, to: str
+) -> None:
+    """CVE-2023-27561, CVE-2026-41579: the image's /proc is a symlink."""
+    (own_root / name).rmdir()
+    (own_root / name).symlink_to(to)
+    before = files(own_root)
+    said = victim.refused()
+    assert "ELOOP" in said or "symlink" in said
+    assert files(own_root) == before
+
+
+@pytest.mark.parametrize("name", ["proc", "sys", "dev"])
+def test_system_folders_that_are_files_are_refused(
+    victim: Box, own_root: Path, name: str
+) -> None:
+    (own_root / name).rmdir()
+    (own_root / name).write_text("")
+    said = victim.refused()
+    # move_mount(2) has EINVAL for a folder's mount on a file.
+    assert f"/{name}" in said and ("EINVAL" in said or "ENOTDIR" in said)
+    assert (own_root / name).is_file()
+
+
+def test_a_mask_through_a_symlink_stays_inside(
+    victim: Box, own_root: Path, outside: Path
+) -> None:
+    (own_root / "mask").symlink_to(str(outside))
+    assert victim.run("true", masked_paths=["/mask/file"]).status in (0, 125)
+    assert (outside / "file").read_text() == "host\n"
+
+
+def exchange(one: Path, other: Path) -> None:
+    """renameat2(2) with RENAME_EXCHANGE: neither name is missing for a moment."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.renameat2(-100, bytes(one), -100, bytes(other), 2) != 0:
+        raise OSError(ctypes.get_errno(), "renameat2")
+
+
+def test_a_folder_swapped_while_mounting(victim: Box, own_root: Path, outside: Path) -> None:
+    """CVE-2021-30465 as a race: the target is now a folder, now a symlink to the host."""
+    folder, link = own_root / "race", own_root / "link"
+    folder.mkdir()
+    link.symlink_to("../" * 20 + str(outside)[1:])
+    give(own_root, victim.runner)
+    stop = threading.Event()
+    reached = []
+
+    def swap() -> None:
+        while not stop.is_set():
+            exchange(folder, link)
+            reached.append(os.path.realpath(folder))
+            exchange(folder, link)
+
+    swapper = threading.Thread(target=swap)
+    swapper.start()
+    try:
+        before = files(outside)
+        mounts = [{"type": "tmpfs", "target": f"/race/{name}"} for name in "abcdefgh"]
+        for _ in range(8):
+            victim.runner.run(victim.spec(command="true", mounts=mounts))
+        assert files(outside) == before
+    finally:
+        stop.set()
+        swapper.join()
+    assert str(outside) in reached, "the control: the link did lead outside"
+
+
+def test_no_file_of_the_image_is_imported(victim: Box, own_root: Path) -> None:
+    """After pivot_root an import would run the image's code with the launcher's rights."""
+    marker = "raise SystemExit('planted code ran')\n"
+    version = f"python{sys.version_info[0]}.{sys.version_info[1]}"
+    for folder in (f"usr/lib/{version}", f"usr/lib/{version}/encodings", "usr/lib"):
+        (own_root / folder).mkdir(parents=True, exist_ok=True)
+    for name in ("os.py", "re.py", "signal.py", "traceback.py", "linecache.py",
+                 "encodings/idna.py", "encodings/ascii.py"):  # fmt: skip
+        (own_root / f"usr/lib/{version}" / name).write_text(marker)
+    give(own_root, victim.runner)
+    assert victim.out("echo fine") == "fine"
+    failing = victim.run(["/no/such/program"])
+    assert "planted" not in failing.stderr and failing.status == 127
+
+
+def test_the_working_folder_is_no_way_out(victim: Box, own_root: Path) -> None:
+    """CVE-2024-21626: the cwd is a descriptor that the launcher still had open."""
+    (own_root / "fd7").symlink_to("/proc/self/fd/7")
+    for cwd in (*(f"/proc/self/fd/{number}" for number in range(3, 12)), "/fd7"):
+        # Either it is refused, or what is behind it lies in the root by its name too.
+        result = victim.run('[ . -ef "$(pwd -P)" ] && pwd -P', cwd=cwd)
+        assert result.status in (0, 125), str(result)
+        assert (result.stdout != "") == (result.status == 0)
+        assert result.stdout in ("", "/\n", "/dev\n", "/proc\n", "/sys\n")
+
+
+@pytest.mark.parametrize("name", ["a/b", "../x", "-x", "", "a\nb", "x" * 65])
+def test_names_that_are_paths(box: Box, name: str) -> None:
+    file = box.folder / "bad.yaml"
+    file.write_text(json.dumps({"name": name, "namespaces": [], "command": "true"}))
+    result = box.runner.run(file)
+    assert result.status == 125
+    assert "Traceback" not in result.stderr
+
+
+def test_the_terminals_input_queue_is_out_of_reach(box: Box) -> None:
+    """CVE-2017-5226: without a controlling terminal TIOCSTI has nothing to push into."""
+    code = (
+        "import fcntl,os\n"
+        "try: fd=os.open('/dev/tty',os.O_RDWR)\n"
+        "except OSError as e: print(e.errno)"
+    )
+    command = ["/usr/bin/env", "python3", "-I", "-S", "-c", code]
+    assert box.out(command, namespaces=["user"]) == "6"  # ENXIO
+
+
+def test_a_rootfs_of_links_is_left_as_it_was(box: Box, area: Path) -> None:
+    """Undoing made mount points follows no link either."""
+    rootfs = give(make_rootfs(box.folder / "tricky"), box.runner)
+    outside = box.folder_of_user("treasure")
+    (outside / "deep").mkdir()
+    (rootfs / "a").symlink_to(str(outside))
+    give(box.folder, box.runner)
+    before = files(outside)
+    mounts = [{"type": "tmpfs", "target": "/a/deep"}]
+    box.runner.run(box.spec(command="true", namespaces=ALL, rootfs=str(rootfs), mounts=mounts))
+    assert files(outside) == before
+    assert subprocess.run(["test", "-d", outside / "deep"], check=False).returncode == 0

@@ -1,0 +1,89 @@
+"""A namespace that outlives its processes: pinned on a file, joined, and let go."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.host import unchanged
+from tests.support.requires import requires
+from tests.support.runner import Runner
+
+pytestmark = requires("root")
+
+
+def pinned(file: Path) -> bool:
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return any(line.split(" ")[4] == str(file) for line in lines)
+
+
+@pytest.fixture
+def pin(root: Runner, root_seeds: Path) -> Iterator[Path]:
+    file = root_seeds / "uts.ns"
+    yield file
+    while pinned(file):  # a failing test must not leave it either
+        subprocess.run(["umount", "-l", file], check=True)
+
+
+def test_a_pinned_namespace_is_joined_and_let_go(root: Runner, pin: Path) -> None:
+    with unchanged(pin.parent):
+        outside = os.uname().nodename
+        name, link = root.run(pin.parent / "pin.yaml").ok().split()
+        assert name == "pinned"
+        assert link == f"uts:[{pin.stat().st_ino}]" != os.readlink("/proc/self/ns/uts")
+        assert pinned(pin)
+        assert root.run(pin.parent / "join.yaml").ok().split() == [name, link]
+        nsenter = ["nsenter", f"--uts={pin}", "hostname"]
+        assert subprocess.run(nsenter, check=True, capture_output=True).stdout == b"pinned\n"
+        assert os.uname().nodename == outside
+        root.run("unpin", pin).ok()
+        assert not pinned(pin)
+        assert not pin.exists()
+
+
+def test_a_pin_is_not_put_over_another(root: Runner, pin: Path) -> None:
+    root.run(pin.parent / "pin.yaml").ok()
+    with unchanged(pin.parent):
+        again = root.run(pin.parent / "pin.yaml")
+    assert again.status == 125
+    assert "already holds a uts namespace" in again.stderr
+    assert "nsrun unpin" in again.stderr
+    root.run("unpin", pin).ok()
+
+
+def test_a_file_that_was_there_stays(root: Runner, pin: Path) -> None:
+    pin.write_text("mine\n")
+    with unchanged(pin.parent):
+        root.run(pin.parent / "pin.yaml").ok()
+        assert pinned(pin)
+        root.run("unpin", pin).ok()
+    assert pin.read_text() == "mine\n"
+
+
+def test_unpin_says_when_there_is_nothing(root: Runner, area: Path) -> None:
+    (area / "file").touch()
+    with unchanged(area):
+        missing = root.run("unpin", area / "missing")
+        plain = root.run("unpin", area / "file")
+    assert missing.status == plain.status == 1
+    assert "does not exist" in missing.stderr
+    assert "holds no namespace" in plain.stderr
+
+
+def test_a_failed_start_pins_nothing(root: Runner, pin: Path) -> None:
+    spec = pin.parent / "pin.yaml"
+    with unchanged(pin.parent):
+        failed = root.run(spec, "--", "/nonexistent/program")
+        assert failed.status == 127
+    assert not pin.exists()
+
+
+def test_join_without_a_pin_is_refused(root: Runner, pin: Path) -> None:
+    with unchanged(pin.parent):
+        result = root.run(pin.parent / "join.yaml")
+    assert result.status == 125
+    assert "uts.ns" in result.stderr and "does not exist" in result.stderr

@@ -1,0 +1,143 @@
+"""What a test needs of the machine and of its caller.
+
+``@requires("root", "busybox")`` skips where the machine lacks one of them, and says which.
+With NSRUN_MUST_WORK=1 (``make test``) what the machine has must work, and what ``make setup``
+installs must be there: then nothing is skipped, the test fails.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+from tests.support.paths import BUSYBOX
+
+MUST_WORK = os.environ.get("NSRUN_MUST_WORK") == "1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Feature:
+    """``lacks`` says why the machine cannot have it ("" where it can); ``broken`` why it does
+    not work although the machine has it. ``installed``: ``make setup`` puts it there for root."""
+
+    lacks: Callable[[], str]
+    broken: Callable[[], str] = lambda: ""
+    installed: bool = False
+
+
+def requires(*names: str) -> pytest.MarkDecorator:
+    """Mark a test, a class or a module (``pytestmark``) with what it needs."""
+    unknown = [name for name in names if name not in FEATURES]
+    if unknown:
+        raise ValueError(f"no feature is called {unknown[0]}")
+    return pytest.mark.requires(*names)
+
+
+def check(names: tuple[str, ...]) -> None:
+    """Skip or fail the test that is about to run, where one of ``names`` is not there."""
+    for name in names:
+        feature = FEATURES[name]
+        if reason := feature.lacks():
+            if MUST_WORK and feature.installed and os.geteuid() == 0:
+                pytest.fail(f"needs {name}: {reason}, which `make setup` installs", pytrace=False)
+            pytest.skip(f"needs {name}: {reason}")
+        if reason := feature.broken():
+            if MUST_WORK:
+                pytest.fail(f"{name} does not work here: {reason}", pytrace=False)
+            pytest.skip(f"needs {name}: {reason}")
+
+
+def _program(name: str) -> Feature:
+    return Feature(
+        lacks=lambda: "" if shutil.which(name) else f"no {name} on PATH",
+        installed=True,
+    )
+
+
+def _optional(name: str) -> Feature:
+    return Feature(lacks=lambda: "" if shutil.which(name) else f"no {name} on PATH")
+
+
+def _kernel(major: int, minor: int) -> Feature:
+    def lacks() -> str:
+        release = os.uname().release
+        version = tuple(int(word) for word in release.replace("-", ".").split(".")[:2])
+        return "" if version >= (major, minor) else f"Linux {release} is older than {major}.{minor}"
+
+    return Feature(lacks=lacks)
+
+
+def _succeeds(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    return "" if done.returncode == 0 else f"{' '.join(command)}: {done.stderr.strip()}"
+
+
+def _sysctl(name: str) -> str | None:
+    try:
+        return Path("/proc/sys", name).read_text().strip()
+    except OSError:
+        return None
+
+
+def _lacks_userns() -> str:
+    if not Path("/proc/self/ns/user").exists():
+        return "this kernel has no user namespaces"
+    if _sysctl("user/max_user_namespaces") == "0":
+        return "user.max_user_namespaces is 0"
+    if os.geteuid() != 0 and _sysctl("kernel/unprivileged_userns_clone") == "0":
+        return "kernel.unprivileged_userns_clone is 0"
+    if _sysctl("kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return "AppArmor restricts user namespaces of ordinary users"
+    return ""
+
+
+@cache
+def _broken_userns() -> str:
+    as_user = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--")
+    return _succeeds(
+        *(as_user if os.geteuid() == 0 else ()), "unshare", "--user", "--map-root-user", "true"
+    )
+
+
+def _lacks_newuidmap() -> str:
+    missing = [name for name in ("newuidmap", "newgidmap") if not shutil.which(name)]
+    missing += [name for name in ("/etc/subuid", "/etc/subgid") if not os.path.exists(name)]
+    return f"no {missing[0]}" if missing else ""
+
+
+@cache
+def _broken_overlay() -> str:
+    if "overlay" in Path("/proc/filesystems").read_text():
+        return ""
+    return _succeeds("modprobe", "overlay")
+
+
+def _namespace(name: str) -> Feature:
+    present = Path(f"/proc/self/ns/{name}").exists()
+    return Feature(lacks=lambda: "" if present else f"this kernel has no {name} namespaces")
+
+
+FEATURES: dict[str, Feature] = {
+    "root": Feature(lacks=lambda: "" if os.geteuid() == 0 else "the tests run as another user"),
+    "busybox": Feature(lacks=lambda: "" if BUSYBOX else "no static busybox", installed=True),
+    "strace": _program("strace"),
+    "ip": _program("ip"),
+    "newuidmap": Feature(lacks=_lacks_newuidmap, installed=True),
+    "bash": _optional("bash"),
+    "script": _optional("script"),
+    "userns": Feature(lacks=_lacks_userns, broken=_broken_userns),
+    "overlay": Feature(lacks=_broken_overlay),
+    "timens": _namespace("time"),
+    "cgroupns": _namespace("cgroup"),
+    "idmapped_mounts": _kernel(5, 12),
+    "overlay_userns": _kernel(5, 11),
+    "mount_setattr": _kernel(5, 12),
+    "linux_5_15": _kernel(5, 15),
+}

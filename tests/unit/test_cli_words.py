@@ -1,0 +1,181 @@
+"""The command line: which command is meant, and what becomes of one that is not understood."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from nsrun import cli
+from nsrun.cli.commands import COMMANDS
+from nsrun.cli.parser import build, full, parse, top_help
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    status = cli.carry_out(words)
+    out, err = capsys.readouterr()
+    return status, out, err
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_examples(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli.carry_out([name, "--help"])
+    out = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert out.startswith(f"usage: nsrun {name} ")
+    assert "examples:\n  nsrun " in out
+
+
+def test_help_lists_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, _ = run(capsys, "--help")
+    assert status == 0
+    assert out == top_help()
+    assert [name for name in COMMANDS if f"\n  {name} " not in out] == []
+    assert "Exit status of a run" in out
+
+
+def test_no_words_show_the_help_as_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys)
+    assert (status, out) == (125, "")
+    assert err.startswith("usage: nsrun")
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys, "--version") == (0, "nsrun 0.1.0\n", "")
+    assert run(capsys, "-V") == (0, "nsrun 0.1.0\n", "")
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (("run",), 125),
+        (("run", "--nonsense", "a.yaml"), 125),
+        (("run", "a.yaml", "ls"), 125),
+        (("run", "a.yaml", "--"), 125),
+        (("--nonsense",), 125),
+        (("validate",), 2),
+        (("validate", "--format", "xml", "a.yaml"), 2),
+        (("plan",), 2),
+        (("plan", "--brief", "--json", "a.yaml"), 2),
+        (("plan", "--color", "blue", "a.yaml"), 2),
+        (("diff", "a.yaml"), 2),
+        (("explain", "NS999"), 2),
+        (("schema", "nothing"), 2),
+        (("doctor", "a", "b"), 2),
+        (("unpin",), 2),
+        (("completion",), 2),
+        (("completion", "ksh"), 2),
+        (("--version", "now"), 125),
+    ],
+)
+def test_what_is_not_understood(
+    words: tuple[str, ...], status: int, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(capsys, *words)[:2] == (status, "")
+    cli.carry_out(words)
+    assert capsys.readouterr().err.startswith("error[NS002]: ")
+
+
+def test_options_are_not_recognised_by_their_beginning(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, "plan", "--bri", "a.yaml")
+    assert status == 2
+    assert "unrecognized arguments: --bri" in err
+    assert "did you mean `--brief`?" in err
+
+
+def test_a_command_without_its_dashes_is_pointed_out(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, "a.yaml", "ls", "-l")
+    assert status == 125
+    assert "a command for the container follows `--`" in err
+
+
+def test_a_misspelt_command_is_pointed_out(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, _, err = run(capsys, "vaildate", "a.yaml")
+    assert status == 125
+    assert "no command and no file `vaildate`" in err
+    assert "did you mean `validate`?" in err
+
+
+def test_a_file_that_is_nearly_a_command_is_a_spec(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "plans").write_text("nonsense: 1\n")
+    status, _, err = run(capsys, "plans")
+    assert status == 125
+    assert "unknown key `nonsense`" in err
+
+
+def test_a_file_called_like_a_command_is_reached_by_a_path(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "run").write_text("nonsense: 1\n")
+    status, _, err = run(capsys, "./run")
+    assert status == 125
+    assert "unknown key `nonsense`" in err
+    assert " ./run:1:1" in err
+
+
+def test_a_missing_spec(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    status, out, err = run(capsys, "no.yaml")
+    assert (status, out) == (125, "")
+    assert err.startswith("error[NS001]: cannot read `no.yaml`")
+    assert run(capsys, "validate", "no.yaml")[0] == 1
+    assert run(capsys, "plan", "no.yaml")[0] == 1
+    assert run(capsys, "diff", "no.yaml", "no.yaml")[0] == 2
+
+
+def test_the_payload_is_what_follows_the_dashes() -> None:
+    words = ["a.yaml", "--", "sh", "-c", "--", "--trace"]
+    args = parse(COMMANDS["run"], words)
+    assert (args.spec, args.trace) == ("a.yaml", False)
+    assert args.command == ("sh", "-c", "--", "--trace")
+    assert parse(COMMANDS["run"], ["a.yaml"]).command is None
+
+
+def test_dashes_mean_the_end_of_options_where_no_payload_can_follow() -> None:
+    assert parse(COMMANDS["validate"], ["--", "-odd.yaml"]).spec == ["-odd.yaml"]
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_synopsis_names_every_option(name: str) -> None:
+    parser = build(COMMANDS[name])
+    options = {o for a in parser._actions for o in a.option_strings} - {"-h", "--help"}
+    assert [option for option in options if option not in COMMANDS[name].synopsis] == []
+
+
+def test_one_parser_holds_the_whole_command_line() -> None:
+    args = full().parse_args(["plan", "--brief", "a.yaml"])
+    assert (args.brief, args.spec) == (True, "a.yaml")
+
+
+def test_a_fault_in_nsrun_is_no_traceback(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import nsrun.cli.explain
+
+    def broken(_: object) -> int:
+        raise RuntimeError("a bug")
+
+    monkeypatch.setattr(nsrun.cli.explain, "main", broken)
+    monkeypatch.delenv("NSRUN_TRACEBACK", raising=False)
+    status, out, err = run(capsys, "explain")
+    assert (status, out) == (1, "")
+    assert err.startswith("error[NS003]: nsrun itself is at fault: RuntimeError: a bug\n")
+    assert "Traceback" not in err
+    monkeypatch.setenv("NSRUN_TRACEBACK", "1")
+    assert "Traceback" in run(capsys, "explain")[2]
