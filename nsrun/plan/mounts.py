@@ -19,7 +19,13 @@ from nsrun.plan.identity import Identity
 from nsrun.plan.launch import Launch
 from nsrun.plan.ops import Op
 from nsrun.plan.options import Options, parse, propagation
-from nsrun.plan.sources import clone_tree, is_folder, part_from_host, send_idmapped
+from nsrun.plan.sources import (
+    clone_tree,
+    is_folder,
+    part_from_host,
+    send_idmapped,
+    wants_idmap,
+)
 from nsrun.plan.tree import Tree, unmount
 from nsrun.spec.model import IdMap, Mount, Spec
 
@@ -49,6 +55,7 @@ class Sources:
     """Trees of binds that were taken early, by their entry's place in the spec."""
 
     taken: dict[str, Reg] = field(default_factory=dict)
+    layers: dict[str, overlay.TakenLayers] = field(default_factory=dict)
 
 
 def is_new_bind(mount: Mount) -> bool:
@@ -70,6 +77,10 @@ def take_early(
     for mount in draft.spec.mounts:
         if is_new_bind(mount) and not is_skipped(facts, mount):
             _take_one_early(draft, facts, identity, launch, mount, sources, covered)
+        elif mount.type == "overlay" and any(
+            wants_idmap(facts, identity, path) for path in (*mount.lower, mount.upper) if path
+        ):
+            sources.layers[mount.path] = overlay.take_layers(draft, launch, mount)
         covered.add("/" + "/".join(components(mount.target)))
 
 
@@ -163,7 +174,7 @@ def mount_entry(draft: Draft, facts: Facts, tree: Tree, mount: Mount, sources: S
         if not is_skipped(facts, mount):
             _bind(draft, facts, tree, mount, sources)
     else:
-        _filesystem(draft, tree, mount)
+        _filesystem(draft, tree, mount, sources)
 
 
 def _bind(draft: Draft, facts: Facts, tree: Tree, mount: Mount, sources: Sources) -> None:
@@ -215,10 +226,14 @@ def _propagate(fd: Reg, words: tuple[str, ...]) -> list[Op]:
     return steps
 
 
-def _filesystem(draft: Draft, tree: Tree, mount: Mount) -> None:
+def _filesystem(draft: Draft, tree: Tree, mount: Mount, sources: Sources) -> None:
     options = parse(mount.options)
     if mount.type == "overlay":
-        fd, steps = overlay.mount_entry(draft, mount, options.filesystem)
+        taken = sources.layers.get(mount.path)
+        if taken is not None:
+            fd, steps = overlay.taken_entry(draft, mount, taken, options.filesystem)
+        else:
+            fd, steps = overlay.mount_entry(draft, mount, options.filesystem)
         if options.top:
             top = options.top
             steps.append(calls.mount_setattr(fd, "", EMPTY, attr_set=top.set, attr_clr=top.clear))

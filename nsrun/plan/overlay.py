@@ -8,6 +8,7 @@ bytes, and ``:``, ``,`` and ``\\`` have a meaning in an overlay's options.
 from __future__ import annotations
 
 import os.path
+from dataclasses import dataclass
 
 from nsrun.kernel import abi, calls
 from nsrun.kernel.abi import MountAttr, MoveMountFlag, OpenFlag
@@ -110,6 +111,69 @@ def mount_entry(
         options=options,
         name="m_overlay",
     )
+
+
+@dataclass(frozen=True, slots=True)
+class TakenLayers:
+    """Idmapped trees of an entry's layers: each lower one, and the folder of upper and work."""
+
+    lower: tuple[Reg, ...]
+    upper: Reg | None
+
+
+def take_layers(draft: Draft, launch: Launch, mount: Mount) -> TakenLayers:
+    """Let the launcher map the layers' ids, so that the container's root owns them inside."""
+
+    def take(path: str, name: str) -> Reg:
+        return send_idmapped(
+            draft,
+            launch,
+            path,
+            owner=launch.child,
+            recursive=False,
+            name=name,
+            at=mount.path,
+        )
+
+    lower = tuple(take(path, "lower") for path in mount.lower)
+    if mount.upper is None or mount.work is None:
+        return TakenLayers(lower, None)
+    # Upper and work must lie in one mount, so the folder that holds both is taken.
+    return TakenLayers(lower, take(os.path.commonpath((mount.upper, mount.work)), "layers"))
+
+
+def taken_entry(
+    draft: Draft, mount: Mount, taken: TakenLayers, options: tuple[str, ...]
+) -> tuple[Reg, list[Op]]:
+    """An entry of ``mounts`` whose layers came from the launcher: detached trees, which the
+    overlay finds only while they are attached somewhere."""
+    scratch, steps = _scratch(draft, draft.spec.propagation == "rshared")
+    trees = [(reg, str(number)) for number, reg in enumerate(taken.lower)]
+    upper: Layer | None = None
+    work: Layer | None = None
+    if taken.upper is not None and mount.upper is not None and mount.work is not None:
+        trees.append((taken.upper, "layers"))
+        folder = os.path.commonpath((mount.upper, mount.work))
+        upper, work = (
+            by_descriptor(scratch, f"layers/{os.path.relpath(path, folder)}")
+            for path in (mount.upper, mount.work)
+        )
+    for reg, name in trees:
+        steps += [
+            calls.mkdirat(scratch, name, 0o755),
+            calls.move_mount(reg, "", scratch, name, MoveMountFlag.MOVE_MOUNT_F_EMPTY_PATH),
+            calls.close(reg),
+        ]
+    lower: list[Layer] = [by_descriptor(scratch, str(n)) for n in range(len(taken.lower))]
+    mounted, made = configure(
+        draft, lower=lower, upper=upper, work=work, options=options, name="m_overlay"
+    )
+    hidden: list[Op] = [
+        calls.fchdir(scratch),
+        calls.umount2(".", abi.UmountFlag.MNT_DETACH),
+        calls.close(scratch),
+    ]
+    return mounted, [*steps, *made, *hidden]
 
 
 def root_overlay(

@@ -11,28 +11,16 @@ from nsrun.kernel.facts import Facts
 from nsrun.kernel.values import Reg
 from nsrun.plan import overlay
 from nsrun.plan.draft import Draft
-from nsrun.plan.identity import Identity, from_host
+from nsrun.plan.identity import Identity
 from nsrun.plan.launch import Launch
 from nsrun.plan.ops import Op
 from nsrun.plan.options import propagation
-from nsrun.plan.sources import clone_tree, part_from_host, send_idmapped
+from nsrun.plan.sources import clone_tree, part_from_host, send_idmapped, wants_idmap
 from nsrun.plan.tree import Tree
 from nsrun.spec.model import NamespaceType, Rootfs
 
 EMPTY = abi.AtFlag.AT_EMPTY_PATH
 WHOLE = abi.AtFlag.AT_EMPTY_PATH | abi.AtFlag.AT_RECURSIVE
-
-
-def wants_idmap(facts: Facts, identity: Identity, path: str) -> bool:
-    """Whether the owner of ``path`` is nobody inside, and the launcher may change that.
-
-    Run by root, a nonzero host range leaves what host root owns foreign to the container's
-    root: the tree is mapped, so that it owns it inside and host root on disk.
-    """
-    if identity.maps is None or abi.Capability.CAP_SYS_ADMIN not in facts.permitted:
-        return False
-    fact = facts.paths.get(path)
-    return fact is not None and from_host(identity.maps.uid, fact.owner[0]) is None
 
 
 def take_rootfs(

@@ -72,15 +72,19 @@ def decide(draft: Draft, facts: Facts, identity: Identity) -> CapabilitySets:
     chosen &= may_give
     # Kernel: an unprivileged user keeps through execve only what is ambient. What a spec names
     # itself is meant to be had; the default set is only a bound.
-    ambient = frozenset[int]()
-    if identity.uid not in (0, None) and demanded:
-        ambient = demanded & chosen
+    if identity.uid in (0, None):
+        nothing = frozenset[int]()
+        return CapabilitySets(
+            bounding=chosen,
+            permitted=chosen,
+            effective=chosen,
+            inheritable=nothing,
+            ambient=nothing,
+        )
+    # What execve would take is given up now: the working directory is entered as the user.
+    kept = demanded & chosen
     return CapabilitySets(
-        bounding=chosen,
-        permitted=chosen,
-        effective=chosen,
-        inheritable=ambient,
-        ambient=ambient,
+        bounding=chosen, permitted=kept, effective=kept, inheritable=kept, ambient=kept
     )
 
 

@@ -15,6 +15,7 @@ from nsrun.kernel.abi import MountAttr, MountFlag, OpenTreeFlag
 from nsrun.kernel.facts import Facts, Kind
 from nsrun.kernel.values import Fmt, Reg
 from nsrun.plan.draft import Draft
+from nsrun.plan.identity import Identity, from_host
 from nsrun.plan.launch import Launch
 from nsrun.plan.ops import Op, ReceiveFd, SendFd
 
@@ -31,6 +32,18 @@ def is_folder(facts: Facts, path: str) -> bool:
     """Whether a host path is a folder; what cannot be looked at is taken for one."""
     fact = facts.paths.get(path)
     return fact is None or fact.kind in (Kind.FOLDER, Kind.UNREACHABLE, Kind.MISSING)
+
+
+def wants_idmap(facts: Facts, identity: Identity, path: str) -> bool:
+    """Whether the owner of ``path`` is nobody inside, and the launcher may change that.
+
+    Run by root, a nonzero host range leaves what host root owns foreign to the container's
+    root: the tree is mapped, so that it owns it inside and host root on disk.
+    """
+    if identity.maps is None or abi.Capability.CAP_SYS_ADMIN not in facts.permitted:
+        return False
+    fact = facts.paths.get(path)
+    return fact is not None and from_host(identity.maps.uid, fact.owner[0]) is None
 
 
 def clone_tree(draft: Draft, path: str, *, recursive: bool, name: str) -> tuple[Reg, Op]:

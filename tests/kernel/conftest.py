@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,20 @@ import pytest
 from tests.support.box import Box, copy_specs
 from tests.support.rootfs import make_rootfs
 from tests.support.runner import Runner
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_mounts() -> None:
+    """A mount namespace of the tests' own, where root may make one: what other programs of the
+    machine mount meanwhile is no trace of nsrun's, and a failing test leaves nothing behind."""
+    if os.geteuid() != 0:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    clone_newns, ms_rec, ms_private = 0x20000, 0x4000, 1 << 18
+    if libc.unshare(clone_newns) != 0:
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
+    if libc.mount(None, b"/", None, ms_rec | ms_private, None) != 0:
+        raise OSError(ctypes.get_errno(), "mount --make-rprivate /")
 
 
 @pytest.fixture

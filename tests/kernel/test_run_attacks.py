@@ -135,6 +135,9 @@ def test_a_folder_swapped_while_mounting(victim: Box, own_root: Path, outside: P
     """CVE-2021-30465 as a race: the target is now a folder, now a symlink to the host."""
     folder, link = own_root / "race", own_root / "link"
     folder.mkdir()
+    # Where the link stands in its place, the folder is missing: an empty one might be taken
+    # for a mount point that nsrun has made.
+    (folder / "keep").touch()
     link.symlink_to("../" * 20 + str(outside)[1:])
     give(own_root, victim.runner)
     stop = threading.Event()

@@ -187,7 +187,7 @@ def test_interrupted_before_the_command_runs(box: Box, own_root: Path) -> None:
         time.sleep(0.3)
         process.terminate()
         stdout, stderr = process.communicate(timeout=10)
-    assert (process.returncode, stdout) == (125, "")
+    assert (process.returncode, stdout) == (128 + signal.SIGTERM, "")
     assert "NS505" in stderr and "interrupted by SIGTERM" in stderr
 
 

@@ -69,7 +69,8 @@ def test_auto_of_a_user_without_subordinate_ids(area: Path) -> None:
 
 
 def test_explicit_ranges_of_root(root_box: Box) -> None:
-    wanted = {"uid": ["0:700000:10", "1000:1000:1"], "gid": [{"container": 0, "host": 5, "size": 1}]}
+    gids = [{"container": 0, "host": 5, "size": 1}]
+    wanted = {"uid": ["0:700000:10", "1000:1000:1"], "gid": gids}
     uid, gid, _ = maps(root_box, idmap=wanted)
     assert uid == [[0, 700000, 10], [1000, 1000, 1]]
     assert gid == [[0, 5, 1]]

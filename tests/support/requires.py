@@ -124,7 +124,14 @@ def _namespace(name: str) -> Feature:
     return Feature(lacks=lambda: "" if present else f"this kernel has no {name} namespaces")
 
 
+def _lacks_sys_resource() -> str:
+    status = Path("/proc/self/status").read_text()
+    held = int(status.partition("CapEff:")[2].split()[0], 16)
+    return "" if held >> 24 & 1 else "the caller does not have CAP_SYS_RESOURCE"
+
+
 FEATURES: dict[str, Feature] = {
+    "sys_resource": Feature(lacks=_lacks_sys_resource),
     "root": Feature(lacks=lambda: "" if os.geteuid() == 0 else "the tests run as another user"),
     "busybox": Feature(lacks=lambda: "" if BUSYBOX else "no static busybox", installed=True),
     "strace": _program("strace"),

@@ -1,0 +1,62 @@
+"""Replays one spec's plan many times, each in a process of its own that stops before it begins.
+
+``python -m tests.oracle.driver SPEC``. On stdin ``go FILE`` lines; on stdout for each of them
+``stopped PID``, and ``ended STATUS`` when that process has ended. It is continued by SIGCONT
+when strace(1) has attached, so that what strace counts begins with the replay. What the run
+prints goes to FILE.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+
+from nsrun.cli.inputs import load_spec
+from nsrun.cli.run import conclude
+from nsrun.host import hints
+from nsrun.plan.codec import dumps
+from nsrun.render import failure
+from nsrun.replay import engine
+from nsrun.runtime import launch
+
+_PR_SET_PTRACER, _PR_SET_PTRACER_ANY = 0x59616D61, -1
+# Imported before the stop: the run's own imports are no part of the replay.
+_IMPORTED = (hints, failure, engine)
+
+
+def main(spec: str) -> int:
+    plan = launch.plan_for(load_spec(spec, None))
+    text = dumps(plan)
+    sys.stdout.write(f"plan {len(text.encode())}\n{text}")
+    sys.stdout.flush()
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            _redirect(line.split(" ", 1)[1].rstrip("\n"))
+            # prctl(2): Yama lets a process that is no ancestor attach only when told so.
+            ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _PR_SET_PTRACER_ANY, 0, 0, 0)
+            os.kill(os.getpid(), signal.SIGSTOP)
+            status = conclude(plan, launch.replay_plan(plan))
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(status)
+        print(f"stopped {pid}", flush=True)
+        _, status = os.waitpid(pid, 0)
+        code = os.waitstatus_to_exitcode(status)
+        print(f"ended {code if code >= 0 else 128 - code}", flush=True)
+    return 0
+
+
+def _redirect(file: str) -> None:
+    null = os.open("/dev/null", os.O_RDONLY)
+    out = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    errors = os.open(f"{file}.err", os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    for fd, new in ((null, 0), (out, 1), (errors, 2)):
+        os.dup2(fd, new)
+        os.close(fd)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
