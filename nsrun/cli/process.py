@@ -105,6 +105,11 @@ def end(status: int) -> NoReturn:
         sys.stderr.write(f"error: cannot write to standard output: {error.strerror}\n")
         status = status or 1
         _null_at(1)
+    try:
+        sys.stderr.flush()
+    except OSError:
+        # What could not be written stays buffered; at the exit it would be tried once more.
+        _null_at(2)
     sys.exit(status)
 
 

@@ -55,6 +55,11 @@ def root_seeds(root: Runner, area: Path) -> Path:
 
 
 @pytest.fixture
+def root_examples(root: Runner, area: Path) -> Path:
+    return copy_specs(area, root)
+
+
+@pytest.fixture
 def examples(anyone: Runner, area: Path) -> Path:
     return copy_specs(area, anyone)
 

@@ -50,9 +50,11 @@ def test_quickstart_is_in_seven_new_namespaces(anyone: Runner, examples: Path) -
 
 @requires("root")
 @pytest.mark.parametrize("mounts", ["private", "shared"])
-def test_quickstart_leaves_no_mount(root: Runner, area: Path, examples: Path, mounts: str) -> None:
+def test_quickstart_leaves_no_mount(
+    root: Runner, area: Path, root_examples: Path, mounts: str
+) -> None:
     runner = watching_mounts(root.with_(mounts=mounts), area)
-    runner.run(examples / "quickstart.yaml").ok()
+    runner.run(root_examples / "quickstart.yaml").ok()
     assert mounts_left(area) == []
 
 
@@ -92,11 +94,11 @@ def test_the_read_only_service(anyone: Runner, examples: Path) -> None:
 
 
 @requires("root")
-def test_the_shared_mount(root: Runner, examples: Path, area: Path) -> None:
+def test_the_shared_mount(root: Runner, root_examples: Path, area: Path) -> None:
     """On a host with shared mounts: seen outside while it is there inside, gone after it."""
     runner = watching_mounts(root.with_(mounts="shared", env={"SECONDS_TO_LOOK": "1"}), area)
-    exchange = examples / "exchange"
-    process = runner.start(examples / "shared.yaml")
+    exchange = root_examples / "exchange"
+    process = runner.start(root_examples / "shared.yaml")
     assert process.stdout is not None
     table = Path(f"/proc/{process.pid}/mountinfo")
 
@@ -114,10 +116,10 @@ def test_the_shared_mount(root: Runner, examples: Path, area: Path) -> None:
 
 @requires("root")
 def test_the_shared_mount_stays_inside_where_the_host_is_private(
-    root: Runner, examples: Path, area: Path
+    root: Runner, root_examples: Path, area: Path
 ) -> None:
     runner = watching_mounts(root.with_(mounts="private"), area)
-    runner.run(examples / "shared.yaml").ok()
+    runner.run(root_examples / "shared.yaml").ok()
     assert mounts_left(area) == []
 
 

@@ -66,7 +66,8 @@ def _traced(pid: int, name: str, text: str, begin: int, order: int) -> Traced:
         pass
     value = None
     if last is not None and last[1] != "?":
-        value = int(last[1], 0)
+        # umask(2)'s old value is octal.
+        value = int(last[1], 8 if re.fullmatch("0[0-7]+", last[1]) else 0)
     return Traced(
         pid=pid,
         name=name,

@@ -81,7 +81,9 @@ def test_no_file_takes_the_place_of_a_closed_descriptor(tmp_path: Path, spec: Pa
 
 def test_a_reader_that_goes_away_is_no_error() -> None:
     done = shell('"$@" schema | head -c 1; echo ":${PIPESTATUS[0]}"')
-    assert (done.stdout, done.stderr) == ("{:141\n", "")
+    # A pipe that takes the whole schema before its reader goes away is no error at all.
+    assert done.stdout in ("{:141\n", "{:0\n")
+    assert done.stderr == ""
 
 
 def test_a_reader_that_is_gone_before_the_end() -> None:
@@ -127,20 +129,22 @@ def test_an_interrupt_ends_it_as_signals_do(tmp_path: Path) -> None:
 
 
 def _wait_until_it_reads(pid: int) -> None:
-    """Until the process sleeps in a read of its standard input."""
+    """Until the process sleeps in a read."""
     deadline = time.monotonic() + 10
     while time.monotonic() < deadline:
         words = Path(f"/proc/{pid}/syscall").read_text().split()
-        if words[:2] == ["0", "0x0"]:
+        # proc_pid_syscall(5): read(2) is number 0 on x86_64, 63 on aarch64.
+        if words[0] in ("0", "63"):
             return
         time.sleep(0.01)
+    os.kill(pid, signal.SIGKILL)
     pytest.fail("it never read its standard input")
 
 
 @requires("root")
 @pytest.mark.parametrize("option", ["--euid", "--egid"])
 def test_another_users_rights_are_refused(option: str) -> None:
-    done = shell(f'exec setpriv {option} 65534 -- "$@"', "--version")
+    done = shell(f'exec setpriv {option} 65534 --clear-groups -- "$@"', "--version")
     assert done.returncode == 125
     assert done.stdout == ""
     assert done.stderr.startswith("error[NS402]: nsrun does not run with the set-user-ID")
