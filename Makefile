@@ -9,7 +9,7 @@ NSRUN := $(VENV)/bin/nsrun
 SPEC := specs/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check generate clean
+.PHONY: help setup demo test check generate golden clean
 
 help:
 	@sed -n 's/^# //p' Makefile | sed '/^PYTHON/d'
@@ -40,6 +40,11 @@ check: setup
 
 generate: setup
 	@for tool in tools/gen_*.py; do $(VENV)/bin/python "$$tool" || exit 1; done
+	@$(VENV)/bin/python -m tests.golden.update
+
+# The listings beside the specs, for a review to read; made with fixed facts of a machine.
+golden: setup
+	$(VENV)/bin/python -m tests.golden.update
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
