@@ -35,6 +35,8 @@ _SIGINFO = struct.Struct("=IiiI112x")
 _SIGINFO_BATCH = 32
 # rt_sigtimedwait's number in asm/unistd_64.h and asm-generic/unistd.h
 _SIGTIMEDWAIT = {"x86_64": 128, "aarch64": 137}
+# How soon a command that goes on after the end of its input is told again, and the longest wait.
+_END_AGAIN_NS, _END_AGAIN_MAX_NS = 200_000_000, 5_000_000_000
 # While no process has the slave open the master always polls as hung up: look at times.
 _HANGUP_RECHECK_NS = 200 * 10**6
 # The kernel hands what was written to a slave over from a work queue: after the command's end
@@ -100,6 +102,8 @@ class Supervisor:
         self._abandoned = False
         self._quiet_until = 0
         self._recheck_at: int | None = None
+        self._end_again_at: int | None = None
+        self._end_again_after = _END_AGAIN_NS
         self._raw = RawMode()
         self._master = registers.argument(op.terminal) if op.terminal is not None else -1
         self._relay = Relay(self._master) if self._master >= 0 else None
@@ -159,7 +163,7 @@ class Supervisor:
         now = time.monotonic_ns()
         due: list[int] = []
         if not self._ended:
-            times = (self._deadline, self._kill_at, self._recheck_at)
+            times = (self._deadline, self._kill_at, self._recheck_at, self._end_again_at)
             due += [at for at in times if at is not None]
         elif self._relay is not None and not self._relay.hung_up:
             due.append(self._quiet_until)
@@ -181,6 +185,17 @@ class Supervisor:
             self._kill()
         if self._relay is not None and self._relay.hung_up:
             self._recheck(self._relay, now)
+        if self._relay is not None and self._relay.at_end:
+            self._end_again(self._relay, now)
+
+    def _end_again(self, relay: Relay, now: int) -> None:
+        """The end of the input, told again at growing intervals while the command goes on."""
+        if self._end_again_at is None:
+            self._end_again_at = now + self._end_again_after
+        elif now >= self._end_again_at:
+            self._end_again_after = min(2 * self._end_again_after, _END_AGAIN_MAX_NS)
+            self._end_again_at = now + self._end_again_after
+            relay.repeat_end()
 
     def _recheck(self, relay: Relay, now: int) -> None:
         if self._recheck_at is None:

@@ -117,6 +117,7 @@ class Relay:
         self._stdout_open = True
         self._last_input = b"\n"
         self.hung_up = False
+        self.at_end = False
         self.output_lost = False
         os.set_blocking(master, False)
 
@@ -206,15 +207,28 @@ class Relay:
             self._last_input = data[-1:]
             return
         self._stdin_open = False
+        self.at_end = True
         self._input += self._end_of_file()
 
+    def repeat_end(self) -> None:
+        """Say once more that the input has ended, to whoever reads the terminal now.
+
+        The character is gone where nobody was reading, or the mode of the terminal has changed
+        since: a shell that edits its lines reads raw, and takes it for the end itself.
+        """
+        self._last_input = b"\n"
+        if not self._input:
+            self._input += self._end_of_file()
+
     def _end_of_file(self) -> bytes:
-        """What makes the command's terminal read end of file; nothing where it reads raw."""
+        """What makes the command's terminal read end of file."""
         try:
             attributes = termios.tcgetattr(self._master)
         except (OSError, termios.error):
             return b""
-        if not attributes[_LFLAG] & termios.ICANON:
+        canonical, echoed = (attributes[_LFLAG] & flag for flag in (termios.ICANON, termios.ECHO))
+        if echoed and not canonical:
+            # It would be read as a character and stand in the output.
             return b""
         end = bytes(attributes[_CC][termios.VEOF])
         # Within a line the first one only hands the line over (termios(3), VEOF).

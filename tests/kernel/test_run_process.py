@@ -103,24 +103,17 @@ def test_a_cwd_that_the_user_may_not_enter(box: Box, own_root: Path) -> None:
 
 
 def test_stdin_is_inherited(box: Box) -> None:
-    assert box.out("cat", stdin="through\n", namespaces=[]) == "through"
+    assert box.out("cat", "through\n", namespaces=[]) == "through"
 
 
 def test_a_closed_stdin(box: Box) -> None:
-    file = box.spec(command="cat; readlink /proc/self/fd/0", namespaces=[])
-    text = file.read_text()
-    data = json.loads(text)
-    data["stdin"] = "closed"
-    file.write_text(json.dumps(data))
-    assert box.runner.run(file, stdin="not read\n").ok() == "/dev/null\n"
+    command = "cat; readlink /proc/self/fd/0"
+    assert box.out(command, "not read\n", namespaces=[], stdin="closed") == "/dev/null"
 
 
 def test_an_open_stdin_has_no_end(box: Box) -> None:
-    file = box.folder / "open.yaml"
-    command = "read x; echo ended"
-    file.write_text(json.dumps({"command": command, "namespaces": [], "stdin": "open",
-                                "timeout": "300ms"}))  # fmt: skip
-    result = box.runner.run(file, stdin="not read\n")
+    keys = {"namespaces": [], "stdin": "open", "timeout": "300ms"}
+    result = box.run("read x; echo ended", "not read\n", **keys)
     assert result.stdout == ""
     assert result.status == 128 + signal.SIGTERM
 

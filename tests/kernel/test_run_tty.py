@@ -264,7 +264,7 @@ def state(pid: int) -> str:
 def test_without_a_terminal_outside(box: Box) -> None:
     """Pipes outside, a terminal inside: as in a build's log."""
     command = "tty > /dev/null && echo terminal; read x; echo got=$x; cat; echo end"
-    out = box.out(command, stdin="typed\nmore\n", tty=True, namespaces=SPACES, mounts=PROC)
+    out = box.out(command, "typed\nmore\n", tty=True, namespaces=SPACES, mounts=PROC)
     text = out.replace("\r", "")
     assert "terminal\n" in text and "got=typed\n" in text
     assert text.endswith("end"), "no end of input for the command"
@@ -273,7 +273,7 @@ def test_without_a_terminal_outside(box: Box) -> None:
 def test_a_shell_that_edits_lines_ends_with_its_input(box: Box) -> None:
     """readline reads raw; the end of the input must reach it all the same."""
     shell = ["/bin/bash", "--norc", "-i"]
-    result = box.run(shell, stdin="echo one-$((1+1))\n", tty=True, namespaces=SPACES, mounts=PROC)
+    result = box.run(shell, "echo one-$((1+1))\n", tty=True, namespaces=SPACES, mounts=PROC)
     assert "one-2" in result.stdout
 
 

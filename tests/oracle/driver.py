@@ -12,13 +12,18 @@ import ctypes
 import os
 import signal
 import sys
+from typing import NoReturn
 
+from nsrun.cli import process
 from nsrun.cli.inputs import load_spec
+from nsrun.cli.output import report
 from nsrun.cli.run import conclude
 from nsrun.host import hints
 from nsrun.plan.codec import dumps
+from nsrun.plan.model import Plan
 from nsrun.render import failure
 from nsrun.replay import engine
+from nsrun.replay.outcome import NSRUN_FAILED
 from nsrun.runtime import launch
 
 _PR_SET_PTRACER, _PR_SET_PTRACER_ANY = 0x59616D61, -1
@@ -38,15 +43,25 @@ def main(spec: str) -> int:
             # prctl(2): Yama lets a process that is no ancestor attach only when told so.
             ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _PR_SET_PTRACER_ANY, 0, 0, 0)
             os.kill(os.getpid(), signal.SIGSTOP)
-            status = conclude(plan, launch.replay_plan(plan))
-            sys.stdout.flush()
-            sys.stderr.flush()
-            os._exit(status)
+            _end(plan)
+        os.waitpid(pid, os.WUNTRACED)
         print(f"stopped {pid}", flush=True)
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
         print(f"ended {code if code >= 0 else 128 - code}", flush=True)
     return 0
+
+
+def _end(plan: Plan) -> NoReturn:
+    """Replay and end as the command line does (nsrun/cli/__init__.py)."""
+    try:
+        status = conclude(plan, launch.replay_plan(plan))
+    except Exception as error:
+        report([process.fault(error)])
+        status = NSRUN_FAILED
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _redirect(file: str) -> None:

@@ -2,102 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from nsrun.kernel.values import Arg, Call, Fmt, Int, Str
+from nsrun.kernel.values import Arg, Call, Fmt, Int, Out, Str
 from nsrun.plan.model import Placed, Plan, Track
-from nsrun.plan.ops import (
-    Await,
-    Clone,
-    Init,
-    Netlink,
-    ReceiveFd,
-    SendFd,
-    Signal,
-    Spawn,
-    Wait,
-)
-from tests.oracle.strace import Traced
+from nsrun.plan.ops import Await, Clone, Init, Netlink, ReceiveFd, SendFd, Signal, Spawn, Wait
+from tests.oracle.strace import CLONES, Traced
+
+_SENDS, _RECEIVES = frozenset({"sendmsg", "sendto"}), frozenset({"recvmsg", "recvfrom"})
+# What strace calls a system call where its name differs from the kernel's table.
+_ALIASES = {"umount2": "umount", "fstatfs": "fstatfs64", "sendto": "send"}
+# strace shortens longer strings.
+_SHOWN = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Expected:
-    """One call of the plan: its name, and texts that have to be in the line of strace.
+    """One call of the plan: its names, and texts that the line of strace has to hold.
 
-    ``ends_action``: errnos after which the rest of the same action is left out; ``action`` tells
-    actions apart.
+    ``action`` tells actions apart; ``skips`` are errnos that end one, and with ``checks`` so
+    does what the kernel answers. With ``forks`` the track goes on in the new process.
     """
 
     address: str
-    names: tuple[str, ...]
-    texts: tuple[str, ...]
+    names: frozenset[str]
     action: int
-    skips: tuple[str, ...] = ()
+    texts: tuple[str, ...] = ()
     accepts: tuple[str, ...] = ()
-    may_skip: bool = False
+    skips: tuple[str, ...] = ()
+    checks: bool = False
+    forks: bool = False
 
 
 def expected(plan: Plan, track: Track) -> list[Expected]:
-    """The calls of a track in their order; what the executor does on its own part is not among
-    them."""
-    found = []
-    for placed in plan.steps():
-        if placed.track is not track:
-            continue
-        one = _expected(placed, plan)
-        if one is not None:
-            found.append(one)
-    return found
+    """The calls of a track, in their order."""
+    numbers = {id(action): number for number, action in enumerate(plan.actions)}
+    found = [_expected(p, numbers[id(p.action)]) for p in plan.steps() if p.track is track]
+    return [one for one in found if one is not None]
 
 
-def _expected(placed: Placed, plan: Plan) -> Expected | None:
-    op = placed.op
-    action = next(n for n, a in enumerate(plan.actions) if a is placed.action)
+def _expected(placed: Placed, action: int) -> Expected | None:
+    op, address = placed.op, placed.address
     match op:
         case Call():
+            expects = [e for arg in op.args if isinstance(arg, Out) for e in arg.expects]
             return Expected(
-                address=placed.address,
-                names=_names(op.name),
-                texts=tuple(_texts(op)),
+                address=address,
+                names=frozenset({op.name, _ALIASES.get(op.name, op.name)}),
                 action=action,
-                skips=op.skip,
+                texts=tuple(_texts(op)),
                 accepts=op.accept,
-                may_skip=any("skip" in str(getattr(e, "otherwise", "")) for e in _expects(op)),
+                skips=op.skip,
+                checks=any(e.otherwise == "skip" for e in expects),
             )
         case Clone():
-            return Expected(address=placed.address, names=("clone3",), texts=(), action=action)
-        case Signal() | SendFd():
-            return Expected(
-                address=placed.address, names=("sendmsg", "sendto"), texts=(), action=action
-            )
+            names = frozenset({"clone3"})
+            return Expected(address=address, names=names, action=action, forks=op.hand_over)
+        case Init():
+            return Expected(address=address, names=CLONES, action=action, forks=True)
+        case Signal() | SendFd() | Netlink():
+            return Expected(address=address, names=_SENDS, action=action)
         case Wait() | ReceiveFd():
-            return Expected(
-                address=placed.address, names=("recvmsg", "recvfrom"), texts=(), action=action
-            )
-        case Netlink():
-            return Expected(address=placed.address, names=("sendto",), texts=(), action=action)
-        case Spawn() | Init() | Await():
+            return Expected(address=address, names=_RECEIVES, action=action)
+        case Spawn() | Await():
             return None
 
 
-def _expects(op: Call) -> Iterable[object]:
-    return [expect for arg in op.args for expect in getattr(arg, "expects", ())]
-
-
-# What strace calls a system call where its name differs from the kernel's table.
-_ALIASES = {"umount2": ("umount2", "umount"), "fstatfs": ("fstatfs", "fstatfs64")}
-
-
-def _names(name: str) -> tuple[str, ...]:
-    return _ALIASES.get(name, (name,))
-
-
 def _texts(op: Call) -> Iterable[str]:
-    """Strings of the call that strace shows in full."""
     for arg in op.args:
         text = _text(arg)
-        if text is not None and len(text) <= 30 and text.isprintable() and '"' not in text:
+        plain = text and text.isascii() and text.isprintable() and not set(text) & set('"\\')
+        if text and plain and len(text) < _SHOWN:
             yield f'"{text}"'
     if op.name == "prctl" and isinstance(op.args[0], Int):
         yield op.args[0].text
@@ -117,47 +93,81 @@ class Mismatch(AssertionError):
     """strace does not show what the plan says."""
 
 
-def match(wanted: list[Expected], calls: list[Traced]) -> dict[str, Traced]:
-    """Find every expected call among ``calls`` in order; its line by the step's address.
+@dataclass(slots=True)
+class Search:
+    """Goes through the calls of a track's processes with what the plan expects in hand."""
 
-    Between two expected calls there may be others: the interpreter's own. Raises Mismatch.
+    calls: Mapping[int, list[Traced]]
+    pid: int
+    position: int = 0
+
+    def next(self, one: Expected) -> Traced | None:
+        """The next call that may be the expected one; what is passed over is the executor's."""
+        mine = self.calls.get(self.pid, [])
+        for at in range(self.position, len(mine)):
+            if _matches(one, mine[at]):
+                self.position = at + 1
+                call = mine[at]
+                if one.forks and call.result is not None and call.result > 0:
+                    self.pid, self.position = _outer_pid(self.calls, call), 0
+                return call
+        return None
+
+    def follows(self, one: Expected) -> bool:
+        mine = self.calls.get(self.pid, [])
+        return self.position < len(mine) and _matches(one, mine[self.position])
+
+    def rest(self) -> list[Traced]:
+        return self.calls.get(self.pid, [])[self.position :]
+
+
+def _outer_pid(calls: Mapping[int, list[Traced]], call: Traced) -> int:
+    """The new process as strace numbers it: a clone's result is of the caller's pid namespace."""
+    assert call.result is not None
+    later = [pid for pid, made in calls.items() if made and made[0].begin >= call.begin]
+    if call.result in later:
+        return call.result
+    return min((p for p in later if p != call.pid), key=lambda p: calls[p][0].begin, default=0)
+
+
+def match(wanted: list[Expected], calls: Mapping[int, list[Traced]], pid: int) -> dict[str, Traced]:
+    """Find every expected call, in order; its line by the step's address.
+
+    A track that a failure has cut short ends the search: the injected call is the last one
+    found. Raises Mismatch where a call is missing although nothing has failed.
     """
-    found: dict[str, Traced] = {}
-    position, skipped = 0, -1
+    search, found = Search(calls, pid), dict[str, Traced]()
+    skipped = -1
     for number, one in enumerate(wanted):
         if one.action == skipped:
             continue
-        at = _find(one, calls, position)
-        if at is None:
-            before = wanted[number - 1].address if number else "the start"
+        call = search.next(one)
+        if call is None:
+            shown = "\n".join(c.text[:160] for c in search.rest()[:8])
             raise Mismatch(
-                f"step {one.address} {one.names} {one.texts} is not in the trace after {before}:\n"
-                + "\n".join(call.text[:160] for call in calls[position : position + 8])
+                f"step {one.address} {sorted(one.names)} {one.texts} is not in the trace:\n{shown}"
             )
-        found[one.address] = calls[at]
-        position = at + 1
-        # A step whose answer ends its action shows in that the next step is not there.
-        ends = one.may_skip and not _goes_on(wanted, number, calls, at)
-        if ends or calls[at].errno in one.skips:
+        found[one.address] = call
+        if call.injected and call.errno not in (*one.accepts, *one.skips):
+            return found
+        if call.name == "execve" and not call.errno:
+            # The command runs: further candidates of the search in PATH are not tried.
+            return found
+        if call.errno in one.skips or (one.checks and not _goes_on(search, wanted, number)):
             skipped = one.action
     return found
 
 
-def _goes_on(wanted: list[Expected], number: int, calls: list[Traced], at: int) -> bool:
+def _goes_on(search: Search, wanted: list[Expected], number: int) -> bool:
+    """Whether the action of a step that may skip the rest of it is gone on with."""
     following = wanted[number + 1] if number + 1 < len(wanted) else None
     if following is None or following.action != wanted[number].action:
         return True
-    return _matches(following, calls[at + 1]) if at + 1 < len(calls) else False
-
-
-def _find(one: Expected, calls: list[Traced], start: int) -> int | None:
-    for at in range(start, len(calls)):
-        if _matches(one, calls[at]):
-            return at
-    return None
+    return search.follows(following)
 
 
 def _matches(one: Expected, call: Traced) -> bool:
     if call.name not in one.names or any(text not in call.text for text in one.texts):
         return False
-    return not call.errno or call.errno in (*one.accepts, *one.skips) or call.name == "execve"
+    # Another error is not this step: a receive that would wait is tried again after poll(2).
+    return not call.errno or call.injected or call.errno in (*one.accepts, *one.skips)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.support.host import unchanged
-from tests.support.paths import PYTHON, SPECS
+from tests.support.paths import SPECS
 from tests.support.runner import Result, Runner
 
 _numbers = itertools.count()
@@ -38,11 +38,11 @@ class Box:
     folder: Path
     base: Mapping[str, Any] = field(default_factory=dict)
 
-    def spec(self, name: str = "", **keys: Any) -> Path:
+    def spec(self, stem: str = "", /, **keys: Any) -> Path:
         """Write a spec of ``base`` and ``keys`` (None takes a key away) and return its file."""
-        name = name or f"box{next(_numbers)}"
+        stem = stem or f"box{next(_numbers)}"
         wanted = {k: v for k, v in {**self.base, **keys}.items() if v is not None}
-        file = self.folder / f"{name}.yaml"
+        file = self.folder / f"{stem}.yaml"
         # JSON is YAML.
         file.write_text(json.dumps(wanted, indent=2, ensure_ascii=False))
         return file
@@ -54,21 +54,17 @@ class Box:
         """The same with a changed runner."""
         return Box(runner=self.runner.with_(**changes), folder=self.folder, base=self.base)
 
-    def run(self, command: str | list[str], stdin: str | None = None, **keys: Any) -> Result:
-        """Run a spec with ``command``; the host must be as before."""
+    def run(self, command: str | list[str], typed: str | None = None, /, **keys: Any) -> Result:
+        """Run a spec with ``command``, which reads ``typed``; the host must be as before."""
         file = self.spec(command=command, **keys)
         with unchanged(self.folder):
-            return self.runner.run(file, stdin=stdin)
+            return self.runner.run(file, stdin=typed)
 
-    def out(self, command: str | list[str], stdin: str | None = None, **keys: Any) -> str:
+    def out(self, command: str | list[str], typed: str | None = None, /, **keys: Any) -> str:
         """What a command that must succeed has written, without the last newline."""
-        return self.run(command, stdin, **keys).ok().rstrip("\n")
+        return self.run(command, typed, **keys).ok().rstrip("\n")
 
-    def python(self, code: str, *arguments: str, **keys: Any) -> str:
-        """Run Python ``code`` as the command: where the caller's /usr is to be seen."""
-        return self.out([system_python(), "-I", "-S", "-c", code, *arguments], **keys)
-
-    def refused(self, command: str | list[str] = "true", **keys: Any) -> str:
+    def refused(self, command: str | list[str] = "true", /, **keys: Any) -> str:
         """What nsrun says when it does not get as far as the command."""
         result = self.run(command, **keys)
         assert result.status == 125, str(result)
@@ -77,7 +73,7 @@ class Box:
         return result.stderr
 
     @contextmanager
-    def running(self, command: str | list[str], **keys: Any) -> Iterator[Running]:
+    def running(self, command: str | list[str], /, **keys: Any) -> Iterator[Running]:
         """A run under way, its stdin and stdout pipes; it is ended with the block."""
         process = self.runner.start(self.spec(command=command, **keys))
         try:
@@ -119,11 +115,6 @@ class Running:
         stdout, stderr = self.process.communicate(timeout=timeout)
         code = self.process.returncode
         return Result(status=code if code >= 0 else 128 - code, stdout=stdout, stderr=stderr)
-
-
-def system_python() -> str:
-    """An interpreter below /usr where there is one: seen wherever /usr is bound."""
-    return "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else PYTHON
 
 
 def give(path: Path, runner: Runner) -> Path:

@@ -111,12 +111,33 @@ def test_a_gone_reader_is_told_once_and_reading_goes_on(relayed: Relayed) -> Non
     assert terminal.STDOUT not in relay.wanted()
 
 
-def test_end_of_input_in_raw_mode_types_nothing(relayed: Relayed) -> None:
+@pytest.mark.parametrize("echo", [True, False])
+def test_end_of_input_in_raw_mode_is_typed_where_it_is_not_echoed(
+    relayed: Relayed, echo: bool
+) -> None:
+    """A shell that edits its lines reads raw without echo, and takes ^D for the end."""
     relay, (master, slave), (typed, _) = relayed
-    termios.tcsetattr(slave, termios.TCSANOW, raw(termios.tcgetattr(slave)))
+    attributes = raw(termios.tcgetattr(slave))
+    if echo:
+        attributes[3] |= termios.ECHO
+    termios.tcsetattr(slave, termios.TCSANOW, attributes)
     os.close(typed)
     relay.handle(terminal.STDIN, select.POLLIN)
-    assert relay.wanted() == {master: select.POLLIN}
+    writing = 0 if echo else select.POLLOUT
+    assert relay.wanted() == {master: select.POLLIN | writing}
+
+
+def test_end_of_input_is_told_again(relayed: Relayed) -> None:
+    """The first one is gone where a shell changes the mode of the terminal after it."""
+    relay, (master, slave), (typed, _) = relayed
+    os.close(typed)
+    relay.handle(terminal.STDIN, select.POLLIN)
+    relay.handle(master, select.POLLOUT)
+    assert os.read(slave, 10) == b""
+    assert relay.at_end
+    relay.repeat_end()
+    relay.handle(master, select.POLLOUT)
+    assert os.read(slave, 10) == b""
 
 
 def test_end_of_input_uses_the_terminals_own_character(relayed: Relayed) -> None:

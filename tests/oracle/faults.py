@@ -1,0 +1,188 @@
+"""A fault at every step of a plan: at the Nth call of each name, until nothing fires."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from nsrun.plan.model import Track
+from tests.oracle.expected import Mismatch, expected, match
+from tests.oracle.strace import Traced
+from tests.oracle.traced import PATIENCE, Driver, Run
+
+# A step of the plan as the report of a failure names it.
+_STEP = re.compile(r"step \d+ of \d+ \(([pc]\d+)\)")
+# What the payload does is of no interest: strace lets go of a process at its first execve(2).
+_LET_GO = ("-b", "execve")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """An error (or a signal) put in the ``when``-th call of ``name`` of every process."""
+
+    name: str
+    when: int
+    error: str = ""
+    signal: str = ""
+
+    def option(self) -> str:
+        what = f"error={self.error}" if self.error else f"signal={self.signal}"
+        return f"inject={self.name}:{what}:when={self.when}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Injected:
+    """A run with a fault. ``steps``: the plan's steps that it hit, with what they accept;
+    ``elsewhere``: whether it hit a call of the executor's own or of an undo."""
+
+    fault: Fault
+    run: Run
+    steps: Mapping[str, tuple[str, ...]]
+    elsewhere: bool
+
+    @property
+    def fired(self) -> bool:
+        return bool(self.steps) or self.elsewhere
+
+    @property
+    def reported(self) -> list[str]:
+        return _STEP.findall(self.run.stderr)
+
+
+def names_of(driver: Driver) -> tuple[list[str], Run]:
+    """The names of the calls that are steps of the plan, and the run that showed them."""
+    run = driver.run()
+    found = {call.name for call in located(driver, run).values()}
+    return sorted(found), run
+
+
+def located(driver: Driver, run: Run) -> dict[str, Traced]:
+    """Every step of the plan in the trace of a run, up to the one that failed."""
+    calls = by_process(run.calls)
+    found: dict[str, Traced] = {}
+    try:
+        found |= match(expected(driver.plan, Track.PARENT), calls, run.launcher)
+    except Mismatch:
+        found |= _as_far_as_it_went(driver, run, Track.PARENT, run.launcher)
+    child = child_of(run)
+    if child:
+        try:
+            found |= match(expected(driver.plan, Track.CHILD), calls, child)
+        except Mismatch:
+            found |= _as_far_as_it_went(driver, run, Track.CHILD, child)
+    return found
+
+
+def _as_far_as_it_went(driver: Driver, run: Run, track: Track, pid: int) -> dict[str, Traced]:
+    """A track that ended because the other one failed: all that is there of it."""
+    wanted, calls = expected(driver.plan, track), by_process(run.calls)
+    low, high = 0, len(wanted)
+    while low < high:
+        middle = (low + high + 1) // 2
+        try:
+            match(wanted[:middle], calls, pid)
+            low = middle
+        except Mismatch:
+            high = middle - 1
+    return match(wanted[:low], calls, pid)
+
+
+def by_process(calls: list[Traced]) -> dict[int, list[Traced]]:
+    found: dict[int, list[Traced]] = defaultdict(list)
+    for call in calls:
+        found[call.pid].append(call)
+    return found
+
+
+def child_of(run: Run) -> int:
+    """The process that the plan's first clone has made, 0 where it failed."""
+    for call in run.of(run.launcher):
+        if call.name == "clone3" and "CLONE_PIDFD" in call.text and call.result:
+            return call.result if call.result > 0 else 0
+    return 0
+
+
+def sweep(
+    driver: Driver, error: str = "", signal: str = "", limit: int = 200
+) -> Iterator[Injected]:
+    """A run for every call that is a step of the plan: fail at N, for N = 1, 2, ... of each name
+    until nothing fires."""
+    accepts = {
+        one.address: (*one.accepts, *one.skips)
+        for track in Track
+        for one in expected(driver.plan, track)
+    }
+    names, _ = names_of(driver)
+    for name in names:
+        for when in range(1, limit):
+            fault = Fault(name=name, when=when, error=error, signal=signal)
+            let_go = () if name == "execve" else _LET_GO
+            run = driver.run(*let_go, "-e", fault.option())
+            planned = located(driver, run)
+            hit = [call for call in _nsruns_own(run, planned) if call.injected]
+            steps = {a: accepts[a] for a, call in planned.items() if call in hit}
+            found = Injected(fault=fault, run=run, steps=steps, elsewhere=len(hit) > len(steps))
+            if not found.fired:
+                break
+            yield found
+
+
+def _nsruns_own(run: Run, planned: Mapping[str, Traced]) -> Iterator[Traced]:
+    """The calls of nsrun's processes, without those of the command and of helpers."""
+    ended = max(
+        (c.begin for c in planned.values() if c.name == "execve" and not c.errno), default=None
+    )
+    pids = {run.launcher, *(call.pid for call in planned.values())}
+    for call in run.calls:
+        before = ended is None or call.begin <= ended
+        if call.pid == run.launcher or (call.pid in pids and before):
+            yield call
+
+
+def problems(found: Injected, clean: Run) -> list[str]:
+    """What is wrong with how a run met its fault; ``clean`` is a run without one."""
+    fault, run = found.fault, found.run
+    said: list[str] = []
+    if run.seconds > PATIENCE:
+        said.append(f"it took {run.seconds:.1f} s")
+    if "Traceback" in run.stderr:
+        said.append("a traceback")
+    deadly = {a for a, accepted in found.steps.items() if fault.error not in accepted}
+    if deadly:
+        said += _of_a_failed_step(found, deadly)
+    elif run.status == 0:
+        said += [] if _shape(run.stdout) == _shape(clean.stdout) else ["the output is another"]
+    elif run.status != 125 or not _names(fault.error, run.stderr):
+        said.append(f"status {run.status} without a word about {fault.error}")
+    return said
+
+
+def _names(error: str, text: str) -> bool:
+    return error in text or os.strerror(getattr(errno, error)) in text
+
+
+def _of_a_failed_step(found: Injected, deadly: set[str]) -> list[str]:
+    run, error = found.run, found.fault.error
+    said = []
+    wanted = {125}
+    if found.fault.name == "execve":
+        wanted = {127} if error in ("ENOENT", "ENOTDIR") else {126}
+    if run.status not in wanted:
+        said.append(f"status {run.status} is none of {wanted}")
+    if run.stdout:
+        said.append("the command ran")
+    if error not in run.stderr:
+        said.append(f"{error} is not named")
+    if "NS003" in run.stderr:
+        said.append("nsrun says that it is itself at fault")
+    if not deadly & set(found.reported):
+        said.append(f"the report names {found.reported}, not {sorted(deadly)}")
+    return said
+
+
+def _shape(text: str) -> str:
+    return re.sub(r"\d+", "N", text)

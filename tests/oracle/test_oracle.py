@@ -1,0 +1,144 @@
+"""strace is the judge: a run makes the plan's calls and little else, and fails cleanly at each."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from nsrun.plan.model import Track
+from tests.oracle.expected import expected, match
+from tests.oracle.faults import by_process, child_of, names_of, problems, sweep
+from tests.oracle.traced import Driver, driver
+from tests.support.box import copy_specs
+from tests.support.host import Snapshot, snapshot, unchanged
+from tests.support.requires import requires
+from tests.support.runner import Runner
+
+pytestmark = requires("strace")
+
+# The interpreter's own calls in the child: memory, and what a fork makes it renew.
+_MEMORY = {"brk", "mmap", "munmap", "mremap", "madvise"}
+CHILDS_OWN = frozenset({*_MEMORY, "futex", "gettid", "getrandom", "set_robust_list"})
+SPECS = sorted(
+    str(p.relative_to(Path(__file__).parents[2] / "specs"))
+    for p in (Path(__file__).parents[2] / "specs").rglob("*.yaml")
+)
+# What ends by itself without a terminal, and needs nothing that another spec makes.
+_NOT_ALONE = ("service.yaml", "seeds/join.yaml", "seeds/pin.yaml")
+RUNNABLE = [s for s in SPECS if s not in _NOT_ALONE]
+# A shell on a terminal, which reads what nobody types here.
+TERMINALS = ("shell.yaml", "seeds/rootfs.yaml")
+
+
+@pytest.fixture
+def specs(anyone: Runner, area: Path) -> Path:
+    return copy_specs(area, anyone)
+
+
+@pytest.fixture
+def quickstart(anyone: Runner, specs: Path) -> Iterator[Driver]:
+    with driver(anyone, specs / "quickstart.yaml", anyone.user.home) as made:
+        yield made
+
+
+def test_a_run_makes_the_plans_calls_in_order(quickstart: Driver) -> None:
+    run = quickstart.run("-b", "execve")
+    assert run.status == 0, run.stderr
+    calls = by_process(run.calls)
+    parent = match(expected(quickstart.plan, Track.PARENT), calls, run.launcher)
+    child = match(expected(quickstart.plan, Track.CHILD), calls, child_of(run))
+    assert len(parent) >= 8
+    assert len(child) > 100
+
+
+def test_the_child_makes_little_else(quickstart: Driver) -> None:
+    run = quickstart.run("-b", "execve")
+    pid = child_of(run)
+    planned = match(expected(quickstart.plan, Track.CHILD), by_process(run.calls), pid)
+    mine = [call for call in run.of(pid) if call.begin <= planned[list(planned)[-1]].begin]
+    others = [call for call in mine if call not in planned.values()]
+    assert {call.name for call in others} <= CHILDS_OWN, [call.text for call in others]
+
+
+def test_no_file_of_the_interpreters_is_opened_by_the_child(quickstart: Driver) -> None:
+    run = quickstart.run("-b", "execve")
+    opened = [c.text for c in run.of(child_of(run)) if c.name in ("open", "openat", "openat2")]
+    assert opened
+    assert not [text for text in opened if ".py" in text or ".so" in text or sys.prefix in text]
+
+
+@pytest.mark.parametrize("name", [s for s in RUNNABLE if s not in TERMINALS])
+def test_every_specs_run_is_its_plan(root: Runner, area: Path, name: str) -> None:
+    spec = copy_specs(area, root) / name
+    with driver(root, spec, root.user.home) as made:
+        run = made.run()
+        calls = by_process(run.calls)
+        for track, pid in ((Track.PARENT, run.launcher), (Track.CHILD, child_of(run))):
+            wanted = expected(made.plan, track)
+            found = match(wanted, calls, pid)
+            assert found, track
+            last = list(found)[-1]
+            assert last == wanted[-1].address or found[last].name == "execve"
+
+
+def left(before: Snapshot, patience: float = 2.0) -> list[str]:
+    """What is not as before, when it has had time to go."""
+    import time
+
+    deadline = time.monotonic() + patience
+    while differences := before.differences(snapshot()):
+        if time.monotonic() > deadline:
+            return differences
+        time.sleep(0.01)
+    return []
+
+
+def check_sweep(made: Driver, error: str, at_least: int) -> None:
+    _, clean = names_of(made)
+    assert clean.status == 0, clean.stderr
+    before = snapshot()
+    wrong: list[str] = []
+    hit: set[str] = set()
+    for found in sweep(made, error=error):
+        assert any("(INJECTED)" in call.text for call in found.run.calls)
+        hit |= found.steps.keys()
+        bad = problems(found, clean) + [f"left: {what}" for what in left(before)]
+        if bad:
+            wrong.append(
+                f"{found.fault.option()} at {sorted(found.steps) or 'no step'}: {'; '.join(bad)}\n"
+                f"{found.run.stderr}"
+            )
+    assert not wrong, f"{len(wrong)} of the runs:\n" + "\n".join(wrong[:20])
+    assert len(hit) >= at_least, f"only {len(hit)} steps were failed"
+
+
+def test_a_fault_at_every_step_of_the_quickstart(root: Runner, area: Path) -> None:
+    spec = copy_specs(area, root) / "quickstart.yaml"
+    with driver(root, spec, root.user.home) as made:
+        steps = sum(len(expected(made.plan, track)) for track in Track)
+        # Some steps of paths that this kernel lacks are not reached at all.
+        check_sweep(made, "EPERM", at_least=steps * 2 // 3)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("error", ["EPERM", "ENOMEM", "EINTR", "ENOSPC", "EMFILE", "ENOENT"])
+@pytest.mark.parametrize("name", [s for s in RUNNABLE if s not in (*TERMINALS, "shared.yaml")])
+def test_a_fault_at_every_step(anyone: Runner, specs: Path, name: str, error: str) -> None:
+    with driver(anyone, specs / name, anyone.user.home) as made:
+        check_sweep(made, error, at_least=20)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("name", ["quickstart.yaml", "build.yaml", "seeds/time.yaml"])
+def test_a_kill_at_every_step(anyone: Runner, specs: Path, name: str) -> None:
+    """SIGKILL of launcher or child, whoever makes the call: nothing is left."""
+    with unchanged(), driver(anyone, specs / name, anyone.user.home) as made:
+        before = snapshot()
+        for found in sweep(made, signal="SIGKILL"):
+            assert found.run.seconds < 2
+            assert left(before) == [], found.fault.option()
+
+
