@@ -169,7 +169,7 @@ def test_job_control(box: Box) -> None:
 
 
 def test_the_windows_size(box: Box) -> None:
-    command = "stty size; trap 'stty size' WINCH; while :; do sleep 0.05; done"
+    command = "trap 'stty size' WINCH; stty size; while :; do sleep 0.05; done"
     with terminal(box, command) as t:
         t.wait("24 80\r\n")
         t.resize(40, 132)
