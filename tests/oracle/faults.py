@@ -173,7 +173,8 @@ def _of_a_failed_step(found: Injected, deadly: set[str]) -> list[str]:
         wanted = {127} if error in ("ENOENT", "ENOTDIR") else {126}
     if run.status not in wanted:
         said.append(f"status {run.status} is none of {wanted}")
-    if run.stdout:
+    # The parent's wait for the execve may fail only when the command has been executed already.
+    if run.stdout and "await exec" not in run.stderr:
         said.append("the command ran")
     if error not in run.stderr:
         said.append(f"{error} is not named")
