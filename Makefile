@@ -9,7 +9,7 @@ NSRUN := $(VENV)/bin/nsrun
 SPEC := specs/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check generate golden clean
+.PHONY: help setup demo test sweep check generate golden clean
 
 help:
 	@sed -n 's/^# //p' Makefile | sed '/^PYTHON/d'
@@ -32,6 +32,10 @@ demo: setup
 # A test that the machine could run but that skips is a failure here, not a gap.
 test: setup
 	NSRUN_MUST_WORK=1 $(VENV)/bin/python -m pytest
+
+# A fault at every step of every plan in specs/: minutes, not for every change.
+sweep: setup
+	NSRUN_MUST_WORK=1 NSRUN_SWEEP=1 $(VENV)/bin/python -m pytest -m sweep tests/oracle
 
 check: setup
 	$(VENV)/bin/ruff check nsrun tests tools
