@@ -36,7 +36,7 @@ _SIGINFO_BATCH = 32
 # rt_sigtimedwait's number in asm/unistd_64.h and asm-generic/unistd.h
 _SIGTIMEDWAIT = {"x86_64": 128, "aarch64": 137}
 # How soon a command that goes on after the end of its input is told again, and the longest wait.
-_END_AGAIN_NS, _END_AGAIN_MAX_NS = 200_000_000, 5_000_000_000
+_END_AGAIN_NS, _END_AGAIN_MAX_NS = 1_000_000_000, 8_000_000_000
 # While no process has the slave open the master always polls as hung up: look at times.
 _HANGUP_RECHECK_NS = 200 * 10**6
 # The kernel hands what was written to a slave over from a work queue: after the command's end
