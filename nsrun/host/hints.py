@@ -57,7 +57,11 @@ def explain(
     """
     for row in _TABLE:
         if call in row.calls and errno in row.errnos:
-            found = row.explainer(args, context or HintContext())
+            try:
+                found = row.explainer(args, context or HintContext())
+            except OSError:
+                # What cannot be looked at explains nothing, and hides no failure.
+                found = None
             if found is not None:
                 return found.why, found.help
     return (), ()

@@ -11,6 +11,8 @@ from nsrun.plan.ops import Await, Clone, Init, Netlink, ReceiveFd, SendFd, Signa
 from tests.oracle.strace import CLONES, Traced
 
 _SENDS, _RECEIVES = frozenset({"sendmsg", "sendto"}), frozenset({"recvmsg", "recvfrom"})
+# An interrupted message is sent, or waited for, once more.
+_AGAIN = ("EINTR",)
 # What strace calls a system call where its name differs from the kernel's table.
 _ALIASES = {"umount2": "umount", "fstatfs": "fstatfs64", "sendto": "send"}
 # strace shortens longer strings.
@@ -62,9 +64,9 @@ def _expected(placed: Placed, action: int) -> Expected | None:
         case Init():
             return Expected(address=address, names=CLONES, action=action, forks=True)
         case Signal() | SendFd() | Netlink():
-            return Expected(address=address, names=_SENDS, action=action)
+            return Expected(address=address, names=_SENDS, action=action, accepts=_AGAIN)
         case Wait() | ReceiveFd():
-            return Expected(address=address, names=_RECEIVES, action=action)
+            return Expected(address=address, names=_RECEIVES, action=action, accepts=_AGAIN)
         case Spawn() | Await():
             return None
 
