@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.box import Box
 from tests.support.host import unchanged
 from tests.support.requires import requires
 from tests.support.runner import Runner
@@ -87,3 +88,64 @@ def test_join_without_a_pin_is_refused(root: Runner, pin: Path) -> None:
         result = root.run(pin.parent / "join.yaml")
     assert result.status == 125
     assert "uts.ns" in result.stderr and "does not exist" in result.stderr
+
+
+# --- every kind ------------------------------------------------------------------------------
+
+KINDS = {"network": "net", "ipc": "ipc", "uts": "uts", "cgroup": "cgroup", "user": "user",
+         "time": "time", "mount": "mnt"}  # fmt: skip
+
+
+@pytest.fixture
+def place(root_box: Box) -> Iterator[Path]:
+    """A folder for pins that is a private mount: where a mount namespace can be pinned at all
+    (mount_namespaces(7))."""
+    made = root_box.folder / "pins"
+    made.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "nsrun-test", made], check=True)
+    try:
+        subprocess.run(["mount", "--make-private", made], check=True)
+        yield made
+    finally:
+        subprocess.run(["umount", "-R", "-l", made], check=True)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_kind_is_pinned_and_joined(
+    root: Runner, root_box: Box, place: Path, kind: str
+) -> None:
+    file = place / kind
+    name = KINDS[kind]
+    link = f"readlink /proc/self/ns/{name}"
+    made = root_box.spec(command=link, namespaces=[{"type": kind, "pin": str(file)}])
+    wanted = root.run(made).ok()
+    assert wanted == f"{name}:[{file.stat().st_ino}]\n"
+    joined = [{"type": kind, "path": str(file)}]
+    assert root_box.out(link, namespaces=joined, cwd="/") + "\n" == wanted
+    root.run("unpin", file).ok()
+    assert not file.exists()
+
+
+def test_a_pinned_pid_namespace_has_no_init(root: Runner, root_box: Box, place: Path) -> None:
+    """The file keeps the namespace, not its init: nothing can run in it any more."""
+    file = place / "pid"
+    spaces = [{"type": "pid", "pin": str(file)}]
+    root.run(root_box.spec(command="echo $$", namespaces=spaces)).ok()
+    result = root_box.run("true", namespaces=[{"type": "pid", "path": str(file)}])
+    assert result.status == 125
+    assert "ENOMEM" in result.stderr and "init" in result.stderr and "ended" in result.stderr
+    root.run("unpin", file).ok()
+
+
+def test_several_pins_of_one_run(root: Runner, root_box: Box, place: Path) -> None:
+    spaces = [{"type": kind, "pin": str(place / kind)} for kind in ("uts", "ipc", "network")]
+    root.run(root_box.spec(command="true", namespaces=spaces, hostname="three")).ok()
+    joined = [{"type": kind, "path": str(place / kind)} for kind in ("uts", "ipc", "network")]
+    assert root_box.out("hostname", namespaces=joined) == "three"
+
+
+def test_an_ordinary_user_cannot_pin(user_box: Box) -> None:
+    spaces = ["user", {"type": "uts", "pin": str(user_box.folder / "pin")}]
+    said = user_box.refused(namespaces=spaces)
+    assert "EPERM" in said or "NS402" in said
+    assert not (user_box.folder / "pin").exists()
