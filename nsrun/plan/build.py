@@ -34,7 +34,7 @@ OLDEST_KERNEL = "5.15"
 def plan(spec: Spec, facts: Facts) -> Plan:
     """The program that starts ``spec`` on the machine of ``facts``.
 
-    Raises NsrunError (NS3xx, NS4xx) for what this machine or caller cannot do.
+    Raises NsrunError (NS3xx, NS4xx) with everything that this machine or caller cannot do.
     """
     draft = Draft(spec)
     _require(draft, facts)
@@ -56,8 +56,9 @@ def _require(draft: Draft, facts: Facts) -> None:
         at = f"namespaces[{number}]"
         kind = namespace.type.value
         if facts.namespaces and kind not in facts.namespaces:
-            raise draft.refuse("NS401", f"this kernel has no {kind} namespaces", at)
-        _require_right(draft, facts, namespace, at)
+            draft.refuse("NS401", f"this kernel has no {kind} namespaces", at)
+        else:
+            _require_right(draft, facts, namespace, at)
 
 
 def _require_right(draft: Draft, facts: Facts, namespace: Namespace, at: str) -> None:
@@ -65,7 +66,7 @@ def _require_right(draft: Draft, facts: Facts, namespace: Namespace, at: str) ->
     if user is not None or abi.Capability.CAP_SYS_ADMIN in facts.permitted:
         return
     verb = "joining" if namespace.joined else "making"
-    raise draft.refuse(
+    draft.refuse(
         "NS402",
         f"{verb} a {namespace.type.value} namespace is not permitted",
         at,
@@ -216,7 +217,8 @@ def _parents_side(draft: Draft, facts: Facts, started: Launch) -> None:
 
 
 def finished(draft: Draft, facts: Facts) -> Plan:
-    """The drafted actions as a plan that has been verified."""
+    """The drafted actions as a plan that has been verified; raises NsrunError."""
+    draft.refused.raise_if_failed()
     spec = draft.spec
     made = Plan(
         name=spec.name,

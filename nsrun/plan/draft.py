@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from nsrun.diag import Diagnostic, NsrunError
+from nsrun.diag import Collector, Diagnostic
 from nsrun.kernel.values import Reg, RegKind
 from nsrun.plan.model import Action, Origin, Track, UndoWhen
 from nsrun.plan.ops import Op
@@ -20,6 +20,7 @@ class Draft:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.actions: list[Action] = []
+        self.refused = Collector()
         self._names: Counter[str] = Counter()
 
     def reg(self, base: str, kind: RegKind = RegKind.FD) -> Reg:
@@ -70,15 +71,16 @@ class Draft:
         """An action of the parent that must come before what is already drafted."""
         self.actions.insert(position, action)
 
-    def refuse(self, code: str, summary: str, at: str, *help_: str, why: str = "") -> NsrunError:
-        """The error of a spec that cannot be planned for this machine, to be raised."""
-        return NsrunError(
-            Diagnostic(
-                code=code,
-                summary=summary,
-                span=self.spec.span(at),
-                path=at,
-                help=help_,
-                why=(why,) if why else (),
-            )
+    def refuse(self, code: str, summary: str, at: str, *help_: str, why: str = "") -> None:
+        """Note what this machine or caller cannot do. Drafting goes on, with any value in its
+        place, so that everything is found at once; the draft becomes no plan."""
+        found = Diagnostic(
+            code=code,
+            summary=summary,
+            span=self.spec.span(at),
+            path=at,
+            help=help_,
+            why=(why,) if why else (),
         )
+        if found not in self.refused.diagnostics:
+            self.refused.add(found)

@@ -79,7 +79,7 @@ def from_host(ranges: tuple[IdRange, ...], ident: int) -> int | None:
 
 
 def identity(draft: Draft, facts: Facts) -> Identity:
-    """Decide maps and final ids; raises NsrunError for ids the caller may not map or take."""
+    """Decide maps and final ids; ids the caller may not map or take are refused."""
     spec = draft.spec
     if spec.new(NamespaceType.USER):
         return _in_new_user_namespace(draft, facts)
@@ -107,7 +107,7 @@ def _without_user_namespace(draft: Draft, facts: Facts) -> Identity:
     uid = wanted.uid if wanted.uid is not None else facts.uid
     gid = wanted.gid if wanted.gid is not None else facts.gid
     if not privileged and (uid != facts.uid or gid not in {facts.gid, *facts.groups}):
-        raise draft.refuse(
+        draft.refuse(
             "NS402",
             f"cannot run as {uid}:{gid}: the caller is {facts.uid}:{facts.gid}",
             "user",
@@ -115,7 +115,7 @@ def _without_user_namespace(draft: Draft, facts: Facts) -> Identity:
             why="changing ids needs CAP_SETUID and CAP_SETGID, which the caller does not have",
         )
     if not privileged and wanted.groups:
-        raise _groups_refused(draft, "the caller does not have CAP_SETGID")
+        _refuse_groups(draft, "the caller does not have CAP_SETGID")
     return Identity(
         maps=None,
         uid=uid,
@@ -127,8 +127,8 @@ def _without_user_namespace(draft: Draft, facts: Facts) -> Identity:
     )
 
 
-def _groups_refused(draft: Draft, why: str) -> Exception:
-    return draft.refuse("NS402", "cannot set supplementary groups", "user.groups", why=why)
+def _refuse_groups(draft: Draft, why: str) -> None:
+    draft.refuse("NS402", "cannot set supplementary groups", "user.groups", why=why)
 
 
 def _in_new_user_namespace(draft: Draft, facts: Facts) -> Identity:
@@ -138,7 +138,7 @@ def _in_new_user_namespace(draft: Draft, facts: Facts) -> Identity:
     gid = _default_id(wanted.gid, maps.gid, facts.gid)
     for kind, ident, ranges in (("uid", uid, maps.uid), ("gid", gid, maps.gid)):
         if not contains(ranges, ident):
-            raise draft.refuse(
+            draft.refuse(
                 "NS403",
                 f"{kind} {ident} is not mapped into the user namespace",
                 "user",
@@ -148,15 +148,15 @@ def _in_new_user_namespace(draft: Draft, facts: Facts) -> Identity:
     groups: tuple[int, ...] | None = wanted.groups
     if maps.deny_setgroups:
         if wanted.groups:
-            raise _groups_refused(
+            _refuse_groups(
                 draft, "without /etc/subgid ranges the kernel wants setgroups(2) denied"
             )
         groups = None
-    missing = next((g for g in wanted.groups if not contains(maps.gid, g)), None)
-    if missing is not None:
-        raise draft.refuse(
-            "NS403", f"group {missing} is not mapped into the user namespace", "user.groups"
-        )
+    for group in groups or ():
+        if not contains(maps.gid, group):
+            draft.refuse(
+                "NS403", f"group {group} is not mapped into the user namespace", "user.groups"
+            )
     return Identity(
         maps=maps,
         uid=uid,
@@ -227,7 +227,7 @@ def _auto(draft: Draft, facts: Facts) -> Maps:
     if facts.newuidmap is None or facts.newgidmap is None:
         if draft.spec.idmap is None:
             return _single(facts, 0, 0)
-        raise _helper_missing(draft, facts)
+        _refuse_without_helper(draft, facts)
     return Maps(
         uid=_caller_and_subordinates(facts.uid, facts.subuid),
         gid=_caller_and_subordinates(facts.gid, facts.subgid),
@@ -262,9 +262,9 @@ def _caller_and_subordinates(own: int, ranges: tuple[SubIds, ...]) -> tuple[IdRa
     return tuple(lines)
 
 
-def _helper_missing(draft: Draft, facts: Facts) -> Exception:
+def _refuse_without_helper(draft: Draft, facts: Facts) -> None:
     missing = "newuidmap" if facts.newuidmap is None else "newgidmap"
-    return draft.refuse(
+    draft.refuse(
         "NS403",
         f"{missing} is not installed",
         "idmap",
@@ -306,7 +306,7 @@ def _require_in_own(
     for number, r in enumerate(ranges):
         if any(m.inside <= r.host and r.host + r.size <= m.inside + m.size for m in own):
             continue
-        raise draft.refuse(
+        draft.refuse(
             "NS403",
             f"host {kind}s {r.host} to {min(r.host + r.size - 1, ID_MAX)} cannot be mapped",
             f"idmap.{kind}[{number}]",
@@ -334,7 +334,7 @@ def _unprivileged_writer(
                          for s in subordinate):
             continue
         held = ", ".join(f"{s.start}-{s.start + s.size - 1}" for s in subordinate) or "none"
-        raise draft.refuse(
+        draft.refuse(
             "NS403",
             f"host {kind}s {r.host} to {r.host + r.size - 1} are not the caller's to map",
             f"idmap.{kind}[{number}]",
@@ -342,5 +342,5 @@ def _unprivileged_writer(
             why=f"the caller is {kind} {own}; its ranges in /etc/sub{kind}: {held}",
         )
     if (facts.newuidmap if kind == "uid" else facts.newgidmap) is None:
-        raise _helper_missing(draft, facts)
+        _refuse_without_helper(draft, facts)
     return Writer.HELPER

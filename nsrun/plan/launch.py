@@ -365,14 +365,14 @@ def _join_path(draft: Draft, facts: Facts, namespace: Namespace, at: str) -> str
     if namespace.join_container is not None:
         pid = facts.containers.get(namespace.join_container)
         if pid is None:
-            raise draft.refuse(
+            draft.refuse(
                 "NS404",
                 f"no container {namespace.join_container} is running",
                 at,
                 f"start it first: nsrun {namespace.join_container}.yaml",
             )
     elif pid not in facts.pids:
-        raise draft.refuse("NS404", f"no process {pid} is running", at)
+        draft.refuse("NS404", f"no process {pid} is running", at)
     return f"/proc/{pid}/ns/{PROC_NAMES[namespace.type]}"
 
 

@@ -123,7 +123,7 @@ def _take_idmapped(
 ) -> Reg:
     at = f"{mount.path}.idmap"
     if abi.Capability.CAP_SYS_ADMIN not in facts.permitted:
-        raise draft.refuse(
+        draft.refuse(
             "NS402",
             "an idmapped mount of a host file system needs root",
             at,
@@ -131,7 +131,7 @@ def _take_idmapped(
         )
     if mount.idmap is True:
         if identity.maps is None:
-            raise draft.refuse(
+            draft.refuse(
                 "NS301", "idmap: true needs a new user namespace", at, "or give the ranges here"
             )
         owner = launch.child
@@ -159,7 +159,7 @@ def _name(mount: Mount) -> str:
 def mount_entry(draft: Draft, facts: Facts, tree: Tree, mount: Mount, sources: Sources) -> None:
     """The actions of one entry of ``mounts``."""
     if mount.idmap is not None and not is_new_bind(mount):
-        raise draft.refuse(
+        draft.refuse(
             "NS318",
             "only a bind can have its ids mapped",
             f"{mount.path}.idmap",

@@ -26,7 +26,7 @@ def pin_namespaces(draft: Draft, facts: Facts, child: Reg) -> None:
 def _pin(draft: Draft, facts: Facts, path: str, name: str, child: Reg, at: str) -> None:
     fact = facts.paths.get(path)
     if fact is not None and fact.namespace is not None:
-        raise draft.refuse(
+        draft.refuse(
             "NS318",
             f"{path} already holds a {fact.namespace} namespace",
             at,

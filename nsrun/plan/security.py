@@ -62,7 +62,7 @@ def available(draft: Draft, facts: Facts) -> frozenset[int]:
 
 
 def decide(draft: Draft, facts: Facts, identity: Identity) -> CapabilitySets:
-    """The sets a spec asks for; raises NsrunError for what the caller cannot give."""
+    """The sets a spec asks for; what the caller cannot give is refused."""
     wanted = draft.spec.capabilities
     may_give = available(draft, facts)
     if wanted.sets is not None:
@@ -114,7 +114,7 @@ def _require(draft: Draft, demanded: frozenset[int], may_give: frozenset[int]) -
     if not lacking:
         return
     names = ", ".join(_capability(n).text or str(n) for n in lacking)
-    raise draft.refuse(
+    draft.refuse(
         "NS402",
         f"{names} cannot be given",
         "capabilities",
@@ -133,13 +133,13 @@ def _explicit_sets(
     for name in ("effective", "ambient"):
         extra = sets.get(name, frozenset()) - permitted
         if extra:
-            raise draft.refuse(
+            draft.refuse(
                 "NS318",
                 f"{name} holds {Capability(min(extra)).name}, which permitted does not",
                 f"capabilities.{name}",
             )
     if sets.get("ambient", frozenset()) - sets.get("inheritable", frozenset()):
-        raise draft.refuse(
+        draft.refuse(
             "NS318",
             "ambient capabilities must be inheritable too",
             "capabilities.ambient",
@@ -196,13 +196,14 @@ def _limit_bounding(
         # no capability and no_new_privs keeps execve from giving any.
         if draft.spec.no_new_privileges and not facts.permitted - sets.permitted:
             return
-        raise draft.refuse(
+        draft.refuse(
             "NS402",
             "capabilities cannot be limited",
             "capabilities" if at else "no_new_privileges",
             "list `user` under namespaces, or set no_new_privileges: true",
             why="dropping from the bounding set needs CAP_SETPCAP, which the caller lacks",
         )
+        return
     draft.child(
         "limit what execve can give",
         *(calls.prctl(Prctl.PR_CAPBSET_DROP, _capability(n)) for n in drop),
@@ -257,7 +258,7 @@ def set_limits(draft: Draft, facts: Facts) -> None:
         hard_now = facts.limits.get(limit.name, (None, None))[1]
         raised = hard_now is not None and (limit.hard is None or limit.hard > hard_now)
         if raised and Capability.CAP_SYS_RESOURCE not in facts.permitted:
-            raise draft.refuse(
+            draft.refuse(
                 "NS402",
                 f"the hard limit of {limit.name} cannot be raised to "
                 f"{'unlimited' if limit.hard is None else limit.hard}",

@@ -25,9 +25,9 @@ def unpin_actions(draft: Draft, facts: Facts, path: str) -> None:
     """Let go of the namespace on ``path`` and remove the file that held it, if it is empty."""
     fact = facts.paths.get(path)
     if fact is None or fact.kind is Kind.MISSING:
-        raise draft.refuse("NS305", f"{path} does not exist", "")
-    if fact.namespace is None:
-        raise draft.refuse("NS309", f"{path} holds no namespace", "")
+        draft.refuse("NS305", f"{path} does not exist", "")
+    elif fact.namespace is None:
+        draft.refuse("NS309", f"{path} holds no namespace", "")
     empty = Expect(calls.STATX_SIZE_AT, 8, (1 << 64) - 1, 0, "it is empty", otherwise="skip")
     regular = Expect(
         calls.STATX_MODE_AT, 2, calls.S_IFMT, 0o100000, "a regular file", otherwise="skip"

@@ -21,21 +21,21 @@ class WantedUser:
 def find_user(draft: Draft, facts: Facts) -> WantedUser:
     """The numbers of ``user``; a user's name also brings its primary and supplementary groups.
 
-    Raises NsrunError (NS317) for a name that the rootfs's passwd(5) or group(5) does not hold.
+    A name that the rootfs's passwd(5) or group(5) does not hold is refused (NS317) and left out.
     """
     user = draft.spec.user
     uid, gid = user.uid, user.gid
     named = isinstance(uid, str)
-    groups = tuple(_group(draft, facts, g, "user.groups") for g in user.groups)
+    found = (_group(draft, facts, g, "user.groups") for g in user.groups)
+    groups = tuple(g for g in found if g is not None)
     if isinstance(uid, str):
         entry = _passwd_entry(facts, uid)
         if entry is None:
-            raise _unknown(draft, "user", uid, "user", "passwd", facts.passwd)
-        number, primary = entry
-        if gid is None:
-            gid = primary
-            groups = groups or _groups_of(facts, uid, primary)
-        uid = number
+            _unknown(draft, "user", uid, "user", "passwd", facts.passwd)
+        elif gid is None:
+            gid = entry[1]
+            groups = groups or _groups_of(facts, uid, gid)
+        uid = entry[0] if entry is not None else None
     if isinstance(gid, str):
         gid = _group(draft, facts, gid, "user")
     if uid is not None and gid is None and not named:
@@ -43,21 +43,22 @@ def find_user(draft: Draft, facts: Facts) -> WantedUser:
     return WantedUser(uid=uid, gid=gid, groups=groups)
 
 
-def _group(draft: Draft, facts: Facts, group: int | str, at: str) -> int:
+def _group(draft: Draft, facts: Facts, group: int | str, at: str) -> int | None:
     if isinstance(group, int):
         return group
     for fields in _lines(facts.group):
         if len(fields) >= 3 and fields[0] == group and _number(fields[2]) is not None:
             return int(fields[2])
-    raise _unknown(draft, "group", group, at, "group", facts.group)
+    _unknown(draft, "group", group, at, "group", facts.group)
+    return None
 
 
 def _unknown(
     draft: Draft, kind: str, name: str, at: str, file: str, text: str | None
-) -> Exception:
+) -> None:
     where = "the rootfs's" if draft.spec.rootfs else "the caller's"
     found = f"it is not in {where} /etc/{file}"
-    return draft.refuse(
+    draft.refuse(
         "NS317",
         f"{kind} {name} is not known",
         at,
