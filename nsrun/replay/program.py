@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from nsrun.kernel.abi import UnknownSyscallError
-from nsrun.kernel.values import Call, Out, Reg
+from nsrun.kernel.values import Call, Reg
+from nsrun.plan.channels import channel, reports_to
 from nsrun.plan.model import Action, Plan, Track
 from nsrun.plan.ops import (
     Await,
@@ -130,43 +131,19 @@ def _program(
     clones = [s for s in ops[Track.PARENT] if isinstance(s.op, Clone) and not s.op.hold]
     if len(clones) > 1:
         raise PlanError(Track.PARENT, clones[1].index, "the parent's track clones twice")
-    listens_on = _channel(ops[Track.PARENT])
+    parent_ops = [step.op for step in ops[Track.PARENT]]
+    child_ops = [step.op for step in ops[Track.CHILD]]
     waits = [step.op for step in ops[Track.PARENT] if isinstance(step.op, Await)]
     return Program(
         parent=parent,
         child=child,
         messages=messages,
-        reports_to=_channel(ops[Track.CHILD]) or _other_end(ops[Track.PARENT], listens_on),
-        listens_on=listens_on,
+        reports_to=reports_to(parent_ops, child_ops),
+        listens_on=channel(parent_ops),
         hand_overs=frozenset(s.sync for s in ops[Track.CHILD] if isinstance(s.op, Clone)),
         terminal=waits[0].terminal if waits else None,
         has_init=any(isinstance(step.op, Init) for step in ops[Track.CHILD]),
     )
-
-
-def _channel(steps: list[Step]) -> Reg | None:
-    """The end of the channel a track uses: all its operations name the same."""
-    for step in steps:
-        match step.op:
-            case Signal() | Wait() | SendFd() | ReceiveFd() | Init():
-                return step.op.channel
-            case Clone(channel=Reg() as channel):
-                return channel
-            case _:
-                continue
-    return None
-
-
-def _other_end(steps: list[Step], end: Reg | None) -> Reg | None:
-    """The register that one and the same socketpair(2) filled beside ``end``."""
-    for step in steps:
-        if not isinstance(step.op, Call) or step.op.name != "socketpair":
-            continue
-        for out in step.op.args:
-            pair = [hole.reg for hole in out.saves] if isinstance(out, Out) else []
-            if end in pair:
-                return next((reg for reg in pair if reg != end), None)
-    return None
 
 
 def _step(track: Track, index: int, op: Op, machine: str, messages: Channel) -> Step:

@@ -25,6 +25,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "nsrun.plan.ops",
         "nsrun.plan.model",
         "nsrun.plan.codec",
+        "nsrun.plan.binary",
+        "nsrun.plan.channels",
         "nsrun.kernel.values",
     ),
     "nsrun.host": ("nsrun.kernel",),
@@ -51,6 +53,8 @@ NARROWER: dict[str, tuple[str, ...]] = {
     "nsrun.plan.ops": ("nsrun.kernel", "nsrun.plan"),
     "nsrun.plan.model": ("nsrun.kernel", "nsrun.plan"),
     "nsrun.plan.codec": ("nsrun.kernel", "nsrun.plan"),
+    "nsrun.plan.binary": ("nsrun.kernel", "nsrun.plan"),
+    "nsrun.plan.entry": ("nsrun.plan",),
 }
 # What is not the standard library, and the parts or modules that may import it.
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
