@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os.path
+from collections.abc import Mapping
 
 from nsrun.kernel.facts import Query
+from nsrun.plan.covers import ancestors
 from nsrun.plan.defaults import DEFAULT_TARGETS
 from nsrun.plan.process import PASSED_ON
-from nsrun.spec.model import Mount, NamespaceType, Spec
+from nsrun.spec.model import NamespaceType, Spec
 
 
 def wanted(spec: Spec) -> Query:
@@ -36,21 +38,27 @@ def _host_paths(spec: Spec) -> list[str]:
             paths += [p for p in (overlay.upper, overlay.work) if p is not None]
     for namespace in spec.namespaces:
         paths += [p for p in (namespace.join_path, namespace.pin) if p is not None]
-    for number, mount in enumerate(spec.mounts):
+    binds: dict[str, list[str]] = {}
+    for mount in spec.mounts:
+        target = ancestors(os.path.normpath(mount.target))[-1]
         if mount.type == "bind":
             paths.append(mount.source)
         paths += [*mount.lower, *(p for p in (mount.upper, mount.work) if p is not None)]
-        paths += _behind_binds(mount, spec.mounts[:number])
+        paths += _behind_binds(target, binds)
+        if mount.type == "bind":
+            binds.setdefault(target, []).append(mount.source)
     return paths
 
 
-def _behind_binds(mount: Mount, earlier: tuple[Mount, ...]) -> list[str]:
-    """The host paths at which mount points inside earlier binds would be made."""
+def _behind_binds(target: str, binds: Mapping[str, list[str]]) -> list[str]:
+    """The host paths at which a mount point inside earlier binds would be made.
+
+    ``binds``: the sources by their target.
+    """
     found = []
-    for outer in earlier:
-        inner = os.path.relpath(mount.target, outer.target)
-        if outer.type == "bind" and not inner.startswith(".."):
-            found.append(os.path.normpath(os.path.join(outer.source, inner)))
+    for outer in ancestors(target):
+        inner = os.path.relpath(target, outer) if outer in binds else ""
+        found += [os.path.normpath(os.path.join(p, inner)) for p in binds.get(outer, ())]
     return found
 
 

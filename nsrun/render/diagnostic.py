@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import stat
@@ -48,7 +49,9 @@ def render(
 ) -> str:
     """All of ``found`` in the order given, blank lines between, a count below several."""
     shown = list(found)
-    blocks = [diagnostic(one, sources, color=color) for one in shown]
+    # Thousands of errors may speak of one file: it is read and split once.
+    lines = functools.cache(functools.partial(_lines, sources))
+    blocks = [_diagnostic(one, lines, color=color) for one in shown]
     if len(shown) > 1:
         blocks.append(count(shown) + "\n")
     return "\n".join(blocks)
@@ -65,6 +68,11 @@ def count(found: Iterable[Diagnostic]) -> str:
 
 
 def diagnostic(found: Diagnostic, sources: Sources, color: bool = False) -> str:
+    """One diagnostic of :func:`render`."""
+    return _diagnostic(found, functools.partial(_lines, sources), color=color)
+
+
+def _diagnostic(found: Diagnostic, source: Callable[[str], list[str]], color: bool) -> str:
     """One diagnostic with the line it speaks of, with a newline at its end.
 
     Everything in it may come from a spec or a program: nothing in the text acts on a terminal.
@@ -79,7 +87,7 @@ def diagnostic(found: Diagnostic, sources: Sources, color: bool = False) -> str:
         margin = len(str(found.span.line))
         arrow = style.paint(f"{' ' * margin}-->", Role.GUTTER)
         lines.append(f"{arrow} {visible(str(found.span))}")
-        snippet = _snippet(found, found.span, sources, style)
+        snippet = _snippet(found, found.span, source(found.span.file), style)
         shown = bool(snippet)
         lines += snippet
     bullet = style.paint(f"{' ' * margin} =", Role.GUTTER)
@@ -105,10 +113,13 @@ def _remarks(found: Diagnostic, shown: bool) -> Iterator[tuple[str, str]]:
 # --- the snippet -------------------------------------------------------------------------------
 
 
-def _snippet(found: Diagnostic, span: Span, sources: Sources, style: Style) -> list[str]:
+def _lines(sources: Sources, file: str) -> list[str]:
+    text = sources(file)
+    return [] if text is None else text.split("\n")
+
+
+def _snippet(found: Diagnostic, span: Span, source: list[str], style: Style) -> list[str]:
     """The line of the source with a caret below; nothing where the text cannot be had."""
-    text = sources(span.file)
-    source = [] if text is None else text.split("\n")
     if not 1 <= span.line <= len(source):
         return []
     line = source[span.line - 1].rstrip("\r")
@@ -133,23 +144,37 @@ def _window(line: str, start: int, stop: int) -> tuple[str, int, int]:
     Tabs become four spaces and other controls their escapes, so that the caret stands below
     the very character.
     """
-    shown = [TAB if char == "\t" else visible_char(char) for char in line]
-    first, last = 0, len(shown)
-    if sum(map(cells, shown)) > SNIPPET_WIDTH:
+    first, last = 0, len(line)
+    if _is_wide(line):
         room = BEFORE_CARET
         first = start
-        while first > 0 and room >= cells(shown[first - 1]):
+        while first > 0 and room >= cells(_shown(line[first - 1])):
             first -= 1
-            room -= cells(shown[first])
+            room -= cells(_shown(line[first]))
         room = SNIPPET_WIDTH
         last = first
-        while last < len(shown) and room >= cells(shown[last]):
-            room -= cells(shown[last])
+        while last < len(line) and room >= cells(_shown(line[last])):
+            room -= cells(_shown(line[last]))
             last += 1
-    head, tail = "…" if first else "", "…" if last < len(shown) else ""
-    before = cells(head) + sum(map(cells, shown[first:start]))
-    under = sum(map(cells, shown[start : min(stop, last)]))
-    return head + "".join(shown[first:last]) + tail, before, under
+    shown = [_shown(char) for char in line[first:last]]
+    head, tail = "…" if first else "", "…" if last < len(line) else ""
+    before = cells(head) + sum(map(cells, shown[: start - first]))
+    under = sum(map(cells, shown[start - first : max(start, min(stop, last)) - first]))
+    return head + "".join(shown) + tail, before, under
+
+
+def _shown(char: str) -> str:
+    return TAB if char == "\t" else visible_char(char)
+
+
+def _is_wide(line: str) -> bool:
+    """Whether a line is wider than a snippet; no more of it is looked at than that takes."""
+    width = 0
+    for char in line:
+        width += cells(_shown(char))
+        if width > SNIPPET_WIDTH:
+            return True
+    return False
 
 
 # --- JSON --------------------------------------------------------------------------------------

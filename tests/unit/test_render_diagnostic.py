@@ -242,3 +242,26 @@ def test_json_has_always_the_same_keys() -> None:
     assert empty["summary"] == "é\x1b"
     assert (empty["file"], empty["line"], empty["why"]) == (None, None, [])
     assert json.loads(diagnostics_json([])) == []
+
+
+def test_thousands_of_errors_read_their_file_once_and_look_at_what_they_show(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A file of errors alone is shown in time that grows with their number."""
+    read: list[str] = []
+    looked: list[str] = []
+
+    def sources(file: str) -> str:
+        read.append(file)
+        return "x" * 100_000
+
+    def looking(char: str) -> str:
+        looked.append(char)
+        return char
+
+    monkeypatch.setattr("nsrun.render.diagnostic.visible_char", looking)
+    spans = [Span(file="a.yaml", line=1, column=n, end_line=1, end_column=n) for n in range(1, 101)]
+    text = render([Diagnostic(code="NS201", summary="no", span=s) for s in spans], sources=sources)
+    assert text.count(" | ^") + text.count(" |  ") >= 100
+    assert read == ["a.yaml"]
+    assert len(looked) < 100 * 1000
