@@ -1,0 +1,157 @@
+"""What nsrun must reach, decided from the figures of one run alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+from bench import memory, mounts, peers, storm, subject
+from bench.memory import Use
+from bench.mounts import Growth
+from bench.starts import Starts
+from bench.storm import Storm
+
+# A warm start as a share of a peer's, medians of one run.
+RATIOS = (
+    (peers.BWRAP, 0.75),
+    (peers.CRUN, 0.35),
+    (peers.RUNC, 0.15),
+    (peers.UNSHARE, 1.25),
+    (peers.HANDWRITTEN, 1.35),
+)
+COLD_MS = 200
+SUPERVISOR_KB = 1024
+# Timings scatter: a line counts as straight up to this ratio of its slopes.
+STRAIGHT = 1.5
+
+
+class Verdict(Enum):
+    REACHED = "reached"
+    MISSED = "not reached"
+    UNKNOWN = "not measured"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    what: str
+    wanted: str
+    found: str = ""
+    verdict: Verdict = Verdict.UNKNOWN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """None where a subject was not part of the run."""
+
+    starts: Starts | None = None
+    memory: Sequence[Use] | None = None
+    storms: Sequence[Storm] | None = None
+    growths: Sequence[Growth] | None = None
+
+
+def goals(results: Results) -> list[Goal]:
+    return [
+        *(_ratio(results.starts, name, limit) for name, limit in RATIOS),
+        _cold(results.starts),
+        _imports(results.starts),
+        _supervisor(results.memory),
+        _storms(results.storms),
+        _growth(results.growths, mounts.PLAN, "planning grows linearly with the mounts"),
+        _growth(results.growths, mounts.REPLAY, "replaying grows linearly with the mounts"),
+    ]
+
+
+def _verdict(reached: bool) -> Verdict:
+    return Verdict.REACHED if reached else Verdict.MISSED
+
+
+def rounded(value: float, digits: int = 2) -> str:
+    """So many digits that count: 0.042, 0.35, 1.2, 21, 340."""
+    if not math.isfinite(value):
+        return str(value)
+    text = f"{value:.{digits}g}"
+    # From a thousand on the general form has an exponent.
+    return f"{float(text):.0f}" if "e+" in text else text
+
+
+def _ratio(starts: Starts | None, name: str, limit: float) -> Goal:
+    goal = Goal(what=f"warm start beside {name}", wanted=f"at most {limit} times")
+    if starts is None:
+        return goal
+    ours, theirs = starts.timing(subject.WARM), starts.timing(name)
+    if ours.missing or theirs.missing:
+        return goal
+    ratio = ours.median / theirs.median
+    return Goal(
+        what=goal.what,
+        wanted=goal.wanted,
+        found=f"{rounded(ratio, 3)} times",
+        verdict=_verdict(ratio <= limit),
+    )
+
+
+def _cold(starts: Starts | None) -> Goal:
+    goal = Goal(what="cold start", wanted=f"at most {COLD_MS} ms")
+    if starts is None or starts.timing(subject.COLD).missing:
+        return goal
+    found = starts.timing(subject.COLD).median * 1000
+    return Goal(
+        what=goal.what,
+        wanted=goal.wanted,
+        found=f"{rounded(found, 3)} ms",
+        verdict=_verdict(found <= COLD_MS),
+    )
+
+
+def _imports(starts: Starts | None) -> Goal:
+    goal = Goal(what="imports of a cold start", wanted="none that its spec does not need")
+    if starts is None or starts.unneeded is None:
+        return goal
+    found = ", ".join(starts.unneeded) or "none"
+    return Goal(
+        what=goal.what, wanted=goal.wanted, found=found, verdict=_verdict(not starts.unneeded)
+    )
+
+
+def _supervisor(uses: Sequence[Use] | None) -> Goal:
+    goal = Goal(what="supervisor of an idle container", wanted=f"at most {SUPERVISOR_KB} kB PSS")
+    own = next((u for u in uses or () if u.name == memory.NSRUN and not u.missing), None)
+    if own is None:
+        return goal
+    return Goal(
+        what=goal.what,
+        wanted=goal.wanted,
+        found=f"{rounded(own.pss, 3)} kB",
+        verdict=_verdict(own.pss <= SUPERVISOR_KB),
+    )
+
+
+def _storms(storms: Sequence[Storm] | None) -> Goal:
+    goal = Goal(what=f"{storm.TOTAL} starts", wanted="none fails, nothing is left")
+    own = [s for s in storms or () if s.name == subject.WARM and not s.missing]
+    if not own:
+        return goal
+    failed = sum(sum(s.failed.values()) for s in own)
+    left = sum(len(s.left) for s in own)
+    found = f"{failed} failed, {left} things left"
+    enough = all(s.total >= storm.TOTAL for s in own)
+    if not enough and not failed and not left:
+        fewest = min(s.total for s in own)
+        return Goal(what=goal.what, wanted=goal.wanted, found=f"{found}, of {fewest} only")
+    clean = all(s.clean for s in own)
+    return Goal(what=goal.what, wanted=goal.wanted, found=found, verdict=_verdict(clean))
+
+
+def _growth(growths: Sequence[Growth] | None, name: str, what: str) -> Goal:
+    wanted = f"a mount among {mounts.SIZES[-1]} at most {STRAIGHT} times one among few"
+    own = next((g for g in growths or () if g.name == name and not g.missing), None)
+    if own is None:
+        return Goal(what=what, wanted=wanted)
+    return Goal(
+        what=what,
+        wanted=wanted,
+        found=f"{rounded(own.ratio, 3)} times",
+        verdict=_verdict(own.ratio <= STRAIGHT),
+    )
