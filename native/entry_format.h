@@ -1,4 +1,4 @@
-/* Made by tools/gen_plan_h.py from nsrun/plan/entry.py; do not edit.
+/* Made by tools/gen_plan_h.py from nsrun/plan/entry.py and nsrun/kernel/depend.py; do not edit.
  * What the words mean is said there. */
 #ifndef NSRUN_ENTRY_FORMAT_H
 #define NSRUN_ENTRY_FORMAT_H

@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from nsrun.kernel import abi  # noqa: E402  # found beside this file, installed or not
+from nsrun.kernel import abi, depend  # noqa: E402  # found beside this file, installed or not
 from nsrun.kernel.values import RegKind  # noqa: E402
 from nsrun.plan import binary_format as form  # noqa: E402
 from nsrun.plan import entry  # noqa: E402
@@ -57,7 +57,9 @@ def documents() -> dict[str, str]:
             _sections(),
         ),
         "entry_format.h": _document(
-            "NSRUN_ENTRY_FORMAT_H", "nsrun/plan/entry.py", _entry_sections()
+            "NSRUN_ENTRY_FORMAT_H",
+            "nsrun/plan/entry.py and nsrun/kernel/depend.py",
+            _entry_sections(),
         ),
     }
 
@@ -68,12 +70,14 @@ def _document(guard: str, sources: str, sections: Iterator[str]) -> str:
 
 def _entry_sections() -> Iterator[str]:
     yield f'#define ENTRY_MAGIC "{entry.MAGIC.decode()}"'
-    for name in ("FORMAT", "CHECKED_FROM", "SIZE_MAX", "CONTENT_MAX", "IGNORED_BY_PYTHON"):
+    for name in ("FORMAT", "CHECKED_FROM", "SIZE_MAX"):
         yield f"#define ENTRY_{name} {getattr(entry, name)}u"
+    for name in ("CONTENT_MAX", "IGNORED_BY_PYTHON"):
+        yield f"#define ENTRY_{name} {getattr(depend, name)}u"
     yield _struct("entry_header", entry.HEADER_FIELDS)
     yield _struct("entry_depend", entry.DEPEND_FIELDS)
-    yield _enum("depend_kind", "DEPEND_KIND", {k.name: k.value for k in entry.Kind})
-    yield "\n".join(f"#define DEPEND_{m.name} {m.value}u" for m in entry.Mask)
+    yield _enum("depend_kind", "DEPEND_KIND", {k.name: k.value for k in depend.Kind})
+    yield "\n".join(f"#define DEPEND_{m.name} {m.value}u" for m in depend.Mask)
 
 
 def _sections() -> Iterator[str]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import stat
+from collections.abc import Iterator
+from typing import NamedTuple
 
 from nsrun.diag import Diagnostic, NsrunError, Span
 from nsrun.spec.words import quote_path
@@ -23,6 +26,28 @@ _NAMES = {
     "\u2029": "a paragraph separator (U+2029)",
     "\ufeff": "a byte order mark (U+FEFF) that is not at the start",
 }
+
+
+# Those who want to know which files are read: what came of each depends on them.
+_readers: list[list[ReadFile]] = []
+
+
+class ReadFile(NamedTuple):
+    """A host file that was read: its absolute path, and fstat(2) of what was open."""
+
+    path: str
+    status: os.stat_result
+
+
+@contextlib.contextmanager
+def recording() -> Iterator[list[ReadFile]]:
+    """The files that are read meanwhile, in the order they are, `-` as the path ``-``."""
+    files: list[ReadFile] = []
+    _readers.append(files)
+    try:
+        yield files
+    finally:
+        _readers.remove(files)
 
 
 def _open(path: str, code: str, span: Span | None, regular: bool) -> int:
@@ -63,6 +88,9 @@ def read_bytes(
         fd = _open(path, code, span, regular)
         os.set_blocking(fd, True)
     with os.fdopen(fd, "rb") as stream:
+        for files in _readers:
+            place = path if path == "-" else os.path.abspath(path)
+            files.append(ReadFile(place, os.fstat(fd)))
         try:
             data = stream.read(MAX_BYTES + 1)
         except OSError as error:

@@ -54,7 +54,7 @@ NARROWER: dict[str, tuple[str, ...]] = {
     "nsrun.plan.model": ("nsrun.kernel", "nsrun.plan"),
     "nsrun.plan.codec": ("nsrun.kernel", "nsrun.plan"),
     "nsrun.plan.binary": ("nsrun.kernel", "nsrun.plan"),
-    "nsrun.plan.entry": ("nsrun.plan",),
+    "nsrun.plan.entry": ("nsrun.kernel.depend", "nsrun.plan"),
 }
 # What is not the standard library, and the parts or modules that may import it.
 THIRD_PARTY: dict[str, tuple[str, ...]] = {
