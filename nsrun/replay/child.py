@@ -36,6 +36,7 @@ from nsrun.replay.step import (
     Result,
     StepError,
     describe,
+    from_os_error,
     internal,
 )
 from nsrun.replay.track import TrackError, run_action
@@ -163,8 +164,13 @@ class ChildTrack:
         if pid == 0:
             return GOES_ON
         self._recorder.leave(step.track, step.index, Result(State.DONE, pid))
-        # A failure of PID 1 itself is not reported: its channel is closed, and the command,
-        # whose end follows from its own, is the one to tell.
+        try:
+            step.init.settle()
+        except OSError as error:
+            self._report(step.index, from_os_error(error))
+            os._exit(NSRUN_FAILED)
+        # From here on a failure of PID 1 itself is not reported: its channel is closed, and the
+        # command, whose end follows from its own, is the one to tell.
         status = NSRUN_FAILED
         try:
             status = step.init.stay(pid)

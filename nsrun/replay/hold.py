@@ -12,9 +12,7 @@ from typing import NoReturn
 
 from nsrun.replay.outcome import NSRUN_FAILED
 from nsrun.replay.step import from_os_error
-from nsrun.replay.syscalls import Forker, number, syscall
-
-_UINT_MAX = 0xFFFF_FFFF
+from nsrun.replay.syscalls import CloseRange, Forker
 
 
 class PreparedHold:
@@ -22,7 +20,7 @@ class PreparedHold:
 
     def __init__(self, forker: Forker) -> None:
         self._forker = forker
-        self._close_range = number("close_range")
+        self._close_range = CloseRange()
         self._ours = -1
 
     def fork(self) -> tuple[int, int]:
@@ -41,7 +39,7 @@ class PreparedHold:
         try:
             # The channel above all: an end held open here would hide the child's execve.
             os.dup2(pipe, 0)
-            syscall(self._close_range, 1, _UINT_MAX, 0)
+            self._close_range.close(1)
             os.read(0, 1)
         finally:
             os._exit(NSRUN_FAILED)

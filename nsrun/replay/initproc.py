@@ -15,9 +15,8 @@ import signal
 
 from nsrun.replay import reap
 from nsrun.replay.outcome import NSRUN_FAILED
-from nsrun.replay.syscalls import Forker, number, syscall
+from nsrun.replay.syscalls import CloseRange, Forker
 
-_UINT_MAX = 0xFFFF_FFFF
 # Terminal output of a background process, and a write by this process itself.
 _NOT_FORWARDED = frozenset({signal.SIGTTIN, signal.SIGTTOU, signal.SIGPIPE})
 _IGNORED = (signal.SIGTTIN, signal.SIGTTOU)
@@ -28,22 +27,25 @@ class PreparedInit:
 
     def __init__(self) -> None:
         self._forker = Forker(flags=0, exit_signal=signal.SIGCHLD, pidfd=False)
-        self._close_range = number("close_range")
+        self._close_range = CloseRange()
         self._signals = signal.valid_signals()
 
     def fork(self) -> tuple[int, int]:
         """(pid of the command, 0) in what becomes PID 1, (0, 0) in the new process."""
         return self._forker.fork()
 
-    def stay(self, command: int) -> int:
-        """Be PID 1 until ``command`` ends; its exit status, 128+N for signal N."""
+    def settle(self) -> None:
+        """Become PID 1, which answers signals and has no descriptor but 0 to 2; raises OSError."""
         signal.pthread_sigmask(signal.SIG_BLOCK, self._signals)
         # With SIGCHLD ignored the kernel would reap the command and keep its status (wait(2)).
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for ignored in _IGNORED:
             signal.signal(ignored, signal.SIG_IGN)
         # The parent reads the channel's end of file as the command's execve.
-        syscall(self._close_range, 3, _UINT_MAX, 0)
+        self._close_range.close(3)
+
+    def stay(self, command: int) -> int:
+        """Be PID 1 until ``command`` ends; its exit status, 128+N for signal N."""
         status = _reap_until(command)
         while status is None:
             self._forward(command)

@@ -13,15 +13,13 @@ from nsrun.plan.ops import Spawn
 from nsrun.replay.outcome import SIGNALLED, Kind, State
 from nsrun.replay.prepare import Buffer, Format, PrepareError, encode
 from nsrun.replay.step import Registers, Result, StepError, from_os_error
-from nsrun.replay.syscalls import number, syscall
+from nsrun.replay.syscalls import CloseRange
 
 # A helper without a timeout of its own: while one runs, the launcher answers no signal.
 DEFAULT_TIMEOUT_NS = 60 * 10**9
 CAPTURE_MAX = 64 * 1024
 # A pipe holds 64 KiB (pipe(7)), which one read takes; a second one sees the end.
 _PIPE_PIECES = 2
-_CLOSE_RANGE_CLOEXEC = 4
-_UINT_MAX = 0xFFFF_FFFF
 
 
 class PreparedSpawn:
@@ -37,15 +35,15 @@ class PreparedSpawn:
         self._stdin = _source(op.stdin)
         self._success = op.success
         self._timeout = op.timeout or DEFAULT_TIMEOUT_NS
-        self._close_range = number("close_range")
+        self._close_range = CloseRange()
 
     def run(self, registers: Registers) -> Result:
         """Raises StepError: SPAWN with exit status and stderr, ERRNO where it cannot start."""
         argv = [arg if isinstance(arg, bytes) else arg.fill(registers) for arg in self._argv]
-        # Everything above 2 becomes close-on-exec: the helper gets three descriptors, whatever
-        # the launcher itself was given.
-        syscall(self._close_range, 3, _UINT_MAX, _CLOSE_RANGE_CLOEXEC)
         try:
+            # Everything above 2 becomes close-on-exec: the helper gets three descriptors,
+            # whatever the launcher itself was given.
+            self._close_range.close(3, CloseRange.CLOEXEC)
             stdin = self._open_stdin(registers)
             try:
                 helper = _Helper(argv, self._env, stdin)

@@ -51,6 +51,25 @@ def number(name: str) -> int:
     return abi.syscall_number(name, os.uname().machine)
 
 
+class CloseRange:
+    """close_range(2) from a descriptor up to the last one.
+
+    A failure is one of whoever asked: what stays open would be inherited, or hide an end of file.
+    """
+
+    LAST = 0xFFFF_FFFF
+    CLOEXEC = 4
+
+    def __init__(self) -> None:
+        self._number = number("close_range")
+
+    def close(self, first: int, flags: int = 0) -> None:
+        """Close, or with CLOEXEC mark, all from ``first`` on; raises OSError."""
+        result, errno = syscall(self._number, first, self.LAST, flags)
+        if result < 0:
+            raise OSError(errno, os.strerror(errno))
+
+
 class Forker:
     """A clone3(2) prepared before it is needed: nothing is looked up around it.
 
