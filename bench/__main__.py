@@ -77,7 +77,10 @@ def _outer(args: argparse.Namespace) -> int:
             *("unshare", "--mount", "--propagation", "private"),
             *(sys.executable, "-m", "bench", *sys.argv[1:], "--inside", str(area.folder)),
         ]
-        inner = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT)
+        # A session of its own: the terminal's SIGINT is for the outer process, which ends it.
+        inner = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, cwd=ROOT, start_new_session=True
+        )
         text, _ = inner.communicate()
         if inner.returncode:
             return 1

@@ -135,12 +135,12 @@ def _storms(storms: Sequence[Storm] | None) -> Goal:
         return goal
     failed = sum(sum(s.failed.values()) for s in own)
     left = sum(len(s.left) for s in own)
-    found = f"{failed} failed, {left} things left"
-    enough = all(s.total >= storm.TOTAL for s in own)
-    if not enough and not failed and not left:
-        fewest = min(s.total for s in own)
-        return Goal(what=goal.what, wanted=goal.wanted, found=f"{found}, of {fewest} only")
+    outlived = sum(s.outlived for s in own)
+    found = f"{failed} failed, {left} things left, {outlived} processes outlived nsrun"
     clean = all(s.clean for s in own)
+    fewest = min(s.total for s in own)
+    if clean and fewest < storm.TOTAL:
+        return Goal(what=goal.what, wanted=goal.wanted, found=f"{found}, of {fewest} only")
     return Goal(what=goal.what, wanted=goal.wanted, found=found, verdict=_verdict(clean))
 
 

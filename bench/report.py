@@ -155,20 +155,24 @@ def _storms(storms: Sequence[Storm]) -> str:
             continue
         failed = ", ".join(f"{count} with {code}" for code, count in s.failed.items()) or "none"
         rows.append(
-            [s.name, str(s.total), str(s.at_once), rounded(s.rate), failed, str(len(s.left))]
+            [
+                *(s.name, str(s.total), str(s.at_once), rounded(s.rate), failed),
+                *(str(len(s.left)), str(s.outlived)),
+            ]
         )
-    head = ["", "starts", "at a time", "a second", "failed", "left"]
+    head = ["", "starts", "at a time", "a second", "failed", "left", "outlived"]
     notes = [f"- {s.name} is not measured: {s.missing}\n" for s in storms if s.missing]
     for s in storms:
         notes += [f"- {s.name}, {s.at_once} at a time, left: {what}\n" for what in s.left[:5]]
         if s.failed and s.said:
             notes.append(f"- {s.name}, {s.at_once} at a time, said: {s.said}\n")
     if any(s.total < TOTAL and not s.missing for s in storms):
-        notes.append(f"- Fewer than {TOTAL} where one start takes long.\n")
+        notes.append(f"- Fewer than {TOTAL}: a quick run, or one start takes long.\n")
     return (
         "## A thousand starts\n\n"
         "One after the other and 32 at a time. `left` counts mounts, processes, namespaces,\n"
-        "files, cgroups and sockets that were not there before.\n\n"
+        "files, cgroups and sockets that were not there before; `outlived` the processes that\n"
+        "were still there when their launcher had ended, and then ended too.\n\n"
         + table(head, rows)
         + ("\n" + "".join(notes) if notes else "")
     )

@@ -59,16 +59,12 @@ def count_calls(contestant: Contestant, report: Path) -> int | None:
     """The system calls of one start and of all its processes, as strace counts them."""
     if contestant.prepare:
         subprocess.run(contestant.prepare, check=True)
-    strace = [
-        shutil.which("strace") or "strace",
-        "--follow-forks",
-        "--summary-only",
-        "--output",
-        str(report),
-    ]
+    # A contestant's PATH is its own.
+    strace = shutil.which("strace") or "strace"
+    argv = [strace, "--follow-forks", "--summary-only", "--output", str(report)]
     try:
         done = subprocess.run(
-            [*contestant.wrapper, *strace, *contestant.argv],
+            [*contestant.wrapper, *argv, *contestant.argv],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             env=contestant.environment(),

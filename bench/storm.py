@@ -23,7 +23,8 @@ _GRACE = 2.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Storm:
     """``failed``: exit statuses other than 0 (-N: signal N), and how many of each.
-    ``left``: what was not there before, a line each."""
+    ``outlived``: processes that ended after their launcher. ``left``: what was not there
+    before, a line each."""
 
     name: str
     total: int = 0
@@ -31,6 +32,7 @@ class Storm:
     seconds: float = 0.0
     failed: dict[int, int] = field(default_factory=dict)
     said: str = ""
+    outlived: int = 0
     left: tuple[str, ...] = ()
     missing: str = ""
 
@@ -40,7 +42,7 @@ class Storm:
 
     @property
     def clean(self) -> bool:
-        return not self.failed and not self.left and not self.missing
+        return not (self.failed or self.outlived or self.left or self.missing)
 
 
 def run(area: Area, contestants: Iterable[Contestant], total: int) -> list[Storm]:
@@ -63,7 +65,7 @@ def storm(area: Area, contestant: Contestant, total: int, at_once: int) -> Storm
     said = area.folder / "storm.err"
     statuses: Counter[int] = Counter()
     running: set[int] = set()
-    orphans = started = 0
+    outlived = started = 0
     with open(said, "wb") as errors, open(os.devnull, "r+b") as null:
         actions = [
             (os.POSIX_SPAWN_DUP2, null.fileno(), 0),
@@ -83,11 +85,9 @@ def storm(area: Area, contestant: Contestant, total: int, at_once: int) -> Storm
                 statuses[os.waitstatus_to_exitcode(status)] += 1
             else:
                 # Adopted from a launcher that ended before it.
-                orphans += 1
+                outlived += 1
         seconds = time.monotonic() - begun
     left = _left(before, area)
-    if orphans:
-        left = (*left, f"{orphans} processes that outlived their launcher")
     lines = said.read_text(errors="replace").strip().splitlines()
     return Storm(
         name=contestant.name,
@@ -96,6 +96,7 @@ def storm(area: Area, contestant: Contestant, total: int, at_once: int) -> Storm
         seconds=seconds,
         failed={code: n for code, n in sorted(statuses.items()) if code != 0},
         said=lines[0] if lines else "",
+        outlived=outlived,
         left=left,
     )
 
