@@ -9,7 +9,7 @@ NSRUN := $(VENV)/bin/nsrun
 SPEC := specs/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sweep check generate golden clean
+.PHONY: help setup demo test sweep check bench generate golden clean
 
 help:
 	@sed -n 's/^# //p' Makefile | sed '/^PYTHON/d'
@@ -36,6 +36,11 @@ test: setup
 # A fault at every step of every plan in specs/: minutes, not for every change.
 sweep: setup
 	NSRUN_MUST_WORK=1 NSRUN_SWEEP=1 $(VENV)/bin/python -m pytest -m sweep tests/oracle
+
+# Beside other tools, in one run, into docs/benchmarks.md; BENCH=--quick for a try. As root.
+bench: setup
+	@bench/setup
+	@$(VENV)/bin/python -m bench $(BENCH)
 
 check: setup
 	$(VENV)/bin/ruff check nsrun tests tools
