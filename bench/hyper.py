@@ -74,8 +74,13 @@ def trial(contestant: Contestant) -> str:
         return f"it does not run: {error}"
     if done.returncode == 0:
         return ""
-    said = done.stderr.decode(errors="replace").strip().splitlines()
-    return f"it ends with {done.returncode}: {said[-1] if said else 'nothing is said'}"
+    return f"it ends with {done.returncode}: {the_point(done.stderr.decode(errors='replace'))}"
+
+
+def the_point(said: str) -> str:
+    """The first line that speaks of an error, else the last."""
+    lines = said.strip().splitlines() or ["nothing is said"]
+    return next((line for line in lines if "error" in line.lower()), lines[-1])
 
 
 def hyperfine(contestant: Contestant, export: Path) -> list[str]:
@@ -120,8 +125,7 @@ def measure(contestants: Sequence[Contestant], rounds: int, export: Path) -> lis
                 env=contestant.environment(),
             )
             if done.returncode:
-                said = done.stderr.strip().splitlines() or ["nothing is said"]
-                missing[contestant.name] = f"hyperfine ended: {said[-1]}"
+                missing[contestant.name] = f"hyperfine ended: {the_point(done.stderr)}"
                 continue
             times[contestant.name] += times_of(export.read_text())
     return [

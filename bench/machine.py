@@ -43,7 +43,11 @@ def look(nsrun: Sequence[str]) -> Machine:
     release = _pairs(_read("/etc/os-release"), "=")
     virtual = "hypervisor" in _read("/proc/cpuinfo")
     model = _pairs(_read("/proc/cpuinfo"), ":").get("model name", platform.machine())
-    programs = (("nsrun", (*nsrun, "--version")), *_PROGRAMS)
+    programs = (
+        ("nsrun", (*nsrun, "--version")),
+        ("its commit", ("git", "describe", "--always", "--dirty", "--exclude=*")),
+        *_PROGRAMS,
+    )
     return Machine(
         system=release.get("PRETTY_NAME", "?").strip('"'),
         kernel=platform.release(),

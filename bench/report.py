@@ -11,7 +11,7 @@ from bench import machine, subject
 from bench.goals import Results, goals, rounded
 from bench.hyper import hyperfine
 from bench.machine import Machine
-from bench.memory import Use
+from bench.memory import NSRUN, Use
 from bench.mounts import SIZES, Growth
 from bench.starts import Starts
 from bench.storm import TOTAL, Storm
@@ -83,6 +83,10 @@ def _marks(run: Run) -> str:
             "This nsrun is a Python program: every start pays for an interpreter, and a plan is "
             "not cached."
         )
+    if run.results.starts is not None and run.results.starts.unlike:
+        marks.append(
+            "The hand-written C makes another container than nsrun, so their times do not compare."
+        )
     return "".join(f"**{mark}**\n" for mark in marks)
 
 
@@ -109,6 +113,7 @@ def _starts(starts: Starts) -> str:
         )
     head = ["", "times nsrun, warm", "median ms", "middle half, ms", "runs", "system calls"]
     gone = [f"- {t.name} is not measured: {t.missing}\n" for t in starts.timings if t.missing]
+    gone += [f"- unlike: {line}\n" for line in starts.unlike[:10]]
     return (
         "## Start\n\n"
         "`/bin/true` in new user, mount, pid, network, ipc, uts and cgroup namespaces, with the\n"
@@ -116,7 +121,8 @@ def _starts(starts: Starts) -> str:
         "a host name and loopback up (bench/specs/hardened.yaml). unshare and bubblewrap do a\n"
         "part of it; crun, runc, lxc-execute and systemd-nspawn make cgroups besides.\n"
         "`warm` has the plan in its cache, `cold` an empty cache. The hand-written C is\n"
-        "bench/handwritten.c: the plan's system calls and nothing else.\n\n"
+        "bench/handwritten.c: the plan's system calls and nothing else; mounts, devices, ids,\n"
+        "capabilities, descriptors and signals of the two containers are compared in each run.\n\n"
         + table(head, rows)
         + ("\n" + "".join(gone) if gone else "")
         + f"\nFiles in nsrun's cache after one start: {starts.cached}.\n"
@@ -124,7 +130,7 @@ def _starts(starts: Starts) -> str:
 
 
 def _memory(uses: Sequence[Use]) -> str:
-    own = next((u for u in uses if not u.missing), None)
+    own = next((u for u in uses if u.name == NSRUN and not u.missing), None)
     rows = [
         [
             use.name,
@@ -215,6 +221,7 @@ def _machine(run: Run) -> str:
         f"- {m.system}, Linux {m.kernel}, cgroups {m.cgroups}",
         f"- {m.processor}, {m.cpus} processors, {rounded(m.memory_gb)} GB",
         f"- busy with something else, in per cent, before, between and after: {busy}",
+        f"- nsrun is {'a native program' if run.native else 'a Python script'}",
         *(f"- {name}: {version}" for name, version in m.versions.items()),
     ]
     return "## Machine\n\n" + "\n".join(lines) + "\n"

@@ -8,9 +8,10 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.alike import differences
 from bench.hyper import Contestant, Timing, measure
-from bench.peers import Peers
-from bench.subject import Nsrun, starts
+from bench.peers import HANDWRITTEN, Peers
+from bench.subject import WARM, Nsrun, starts
 
 # What the spec of the measured container does not ask for; the cold start is without it.
 UNNEEDED = ("jinja2", "pyroute2", "rich", "shtab")
@@ -20,13 +21,14 @@ _IMPORT = re.compile(r"^import time: .*\| +(\w+)$", re.MULTILINE)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Starts:
     """``calls``: system calls of a whole start by name. ``unneeded``: packages that a cold
-    start imports without need; None where that was not seen."""
+    start imports without need; None where that was not seen. ``unlike``: see bench.alike."""
 
     contestants: tuple[Contestant, ...]
     timings: tuple[Timing, ...]
     calls: dict[str, int]
     unneeded: tuple[str, ...] | None
     cached: int
+    unlike: tuple[str, ...] = ()
 
     def timing(self, name: str) -> Timing:
         return next(t for t in self.timings if t.name == name)
@@ -52,6 +54,7 @@ def run(nsrun: Nsrun, peers: Peers, rounds: int) -> Starts:
         calls=calls,
         unneeded=unneeded,
         cached=cached,
+        unlike=differences(nsrun, peers) if {WARM, HANDWRITTEN} <= measured else (),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from bench import memory, mounts, peers, subject
@@ -168,6 +170,9 @@ def test_a_page_says_what_lessens_its_worth() -> None:
     assert "up to 25 % busy" in run_of(Results(), busy=0.25)
     assert "quick run" in run_of(Results(), quick=True)
     assert "Python program" in run_of(Results(), native=False)
+    text = run_of(Results(starts=replace(starts({}), unlike=("nsrun alone: Seccomp: 2",))))
+    assert "another container" in text
+    assert "- unlike: nsrun alone: Seccomp: 2" in text
 
 
 def test_every_subject_has_its_part_of_the_page() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.alike import unlike
 from bench.area import BenchError
 from bench.hyper import Contestant, Timing, hyperfine, times_of, trial
 from bench.machine import busy_share
@@ -75,6 +76,8 @@ def test_a_command_that_fails_is_left_out_with_its_last_words() -> None:
     script = "echo first >&2; echo last >&2; exit 3"
     assert trial(Contestant(name="x", argv=("sh", "-c", script))) == "it ends with 3: last"
     assert trial(Contestant(name="x", argv=("true",))) == ""
+    script = "echo 'error: the point' >&2; echo '  = note' >&2; exit 1"
+    assert trial(Contestant(name="x", argv=("sh", "-c", script))).endswith(": error: the point")
     assert trial(Contestant(name="x", argv=("true",), missing="no x here")) == "no x here"
     assert trial(Contestant(name="x", argv=("/nonexistent/x",))).startswith("it does not run")
 
@@ -134,6 +137,11 @@ def test_the_id_map_is_found_in_a_plan() -> None:
     assert find_map(plan) == (0, 188743680, 65536)
     with pytest.raises(BenchError, match="no id map"):
         find_map({"steps": ["0 x 1\n", 7]})
+
+
+def test_two_containers_are_told_apart_by_their_lines() -> None:
+    assert unlike(["a", "b"], ["b", "a"]) == ()
+    assert unlike(["a", "b"], ["b", "c"]) == ("nsrun alone: a", "hand-written C alone: c")
 
 
 def test_slopes_of_a_line_and_of_a_square() -> None:
