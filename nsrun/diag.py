@@ -147,6 +147,8 @@ CODES: dict[str, str] = {
     "NS404": "a namespace cannot be joined",
     "NS405": "a plan is not sound",
     "NS406": "a plan file cannot be read",
+    "NS407": "a plan cannot be compiled",
+    "NS408": "the native executor is not installed",
     "NS501": "a step failed",
     "NS502": "the child ended before the command ran",
     "NS503": "a helper program failed",

@@ -16,6 +16,7 @@ from types import MappingProxyType
 import pytest
 
 from nsrun.diag import CODES, Diagnostic, NsrunError
+from nsrun.host import native
 from nsrun.kernel import calls
 from nsrun.kernel.facts import Facts, PathFact, SubIds
 from nsrun.kernel.facts import Kind as PathKind
@@ -192,6 +193,13 @@ def drops_signal() -> tuple[Diagnostic, ...]:
     return outcome_diagnostics(planned(ROOT_FACTS), outcome)
 
 
+def no_native() -> tuple[Diagnostic, ...]:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(NsrunError) as caught:
+        patch.setattr(sys, "prefix", str(Path.cwd() / ".venv"))
+        native.choice({"NSRUN_EXECUTOR": "native"})
+    return caught.value.diagnostics
+
+
 SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS003": at_fault,
     "NS401": lambda: refused(NO_TIME_FACTS),
@@ -200,6 +208,7 @@ SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS404": lambda: refused(ROOT_FACTS),
     "NS405": unsound,
     "NS406": unreadable,
+    "NS408": no_native,
     "NS501": bind_fails,
     "NS502": child_ends,
     "NS503": helper_fails,
