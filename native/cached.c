@@ -119,13 +119,16 @@ static size_t key_of(char **argv, char *at, size_t size)
     return key.used < key.size ? key.used : 0;
 }
 
-static void name_of(const char *key, size_t size, char name[17])
+/* The name of an entry: the key's sum, and which of those for one key it is. */
+static void name_of(const char *key, size_t size, u32 slot, char name[19])
 {
     static const char digits[] = "0123456789abcdef";
     u64 sum = plan_checksum(key, size);
     for (int i = 15; i >= 0; i--, sum >>= 4)
         name[i] = digits[sum & 15];
-    name[16] = 0;
+    name[16] = '.';
+    name[17] = (char)('0' + slot);
+    name[18] = 0;
 }
 
 int is_word(const char *one, const char *other)
@@ -139,53 +142,60 @@ static int same_user(void)
     return SYS0(getuid) == SYS0(geteuid) && SYS0(getgid) == SYS0(getegid);
 }
 
-/* The entry for a key, as bytes; NULL where there is none to be trusted. */
-static const struct entry_header *find(char **envp, const char *key, size_t size, int *fd,
-                                       size_t *entry_size)
+/* An entry of the folder, as bytes; NULL where it is none to be trusted. */
+static const struct entry_header *open_entry(int folder, const char *name, i64 uid, int *fd,
+                                             size_t *size)
 {
-    char name[17];
-    i64 uid = SYS0(getuid);
-    int at = open_folder(envp, uid);
-    if (at < 0)
-        return NULL;
-    name_of(key, size, name);
-    *fd = (int)SYS4(openat, at, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
-    SYS1(close, at);
+    *fd = (int)SYS4(openat, folder, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK, 0);
     if (*fd < 0)
         return NULL;
-    const struct entry_header *entry = NULL;
-    if (ours(*fd, uid, 0100000))
-        entry = read_entry(*fd, 0, entry_size);
-    if (!entry || entry->key_size != size ||
-        memcmp((const char *)entry + entry->key_offset, key, size)) {
+    const struct entry_header *entry = ours(*fd, uid, 0100000) ? read_entry(*fd, 0, size) : NULL;
+    if (!entry)
         SYS1(close, *fd);
-        return NULL;
-    }
     return entry;
+}
+
+/* Fills in what can be launched; 0 where there is nothing for these words that still holds. One
+ * user's runs may differ in what a plan depends on (a terminal's name, a limit), so a few entries
+ * are kept for the same words. */
+static int find(char **envp, const char *key, size_t size, struct launch *found)
+{
+    i64 uid = SYS0(getuid);
+    int at = open_folder(envp, uid);
+    for (u32 slot = 0; at >= 0 && slot < ENTRY_SLOTS; slot++) {
+        char name[19];
+        int fd;
+        size_t entry_size;
+        struct plan plan;
+        name_of(key, size, slot, name);
+        const struct entry_header *entry = open_entry(at, name, uid, &fd, &entry_size);
+        if (!entry)
+            continue;
+        const u8 *start = (const u8 *)entry + entry->size;
+        if (entry->key_size == size && !memcmp((const char *)entry + entry->key_offset, key, size) &&
+            !entry_differs(entry, envp) && !plan_load(&plan, start, entry_size - entry->size)) {
+            *found = (struct launch){
+                .plan = start, .plan_size = entry_size - entry->size, .plan_fd = fd, .outcome_fd = -1};
+            break;
+        }
+        SYS1(close, fd);
+    }
+    if (at >= 0)
+        SYS1(close, at);
+    return found->plan != NULL;
 }
 
 void launch_cached(char **argv, char **envp)
 {
     static char key[KEY_MAX];
     const char *wanted = variable(envp, "NSRUN_EXECUTOR");
-    int fd;
-    size_t entry_size;
     /* Whatever else than `native` it says is for Python to carry out, or to refuse. */
     if (!argv[1] || *argv[1] == '-' || (wanted && !is_word(wanted, "native")) || !same_user())
         return;
     size_t size = key_of(argv, key, sizeof key);
     if (!size)
         return;
-    const struct entry_header *entry = find(envp, key, size, &fd, &entry_size);
-    if (!entry)
-        return;
-    struct plan plan;
-    const u8 *at = (const u8 *)entry + entry->size;
-    if (entry_differs(entry, envp) || plan_load(&plan, at, entry_size - entry->size)) {
-        SYS1(close, fd);
-        return;
-    }
-    struct launch found = {
-        .plan = at, .plan_size = entry_size - entry->size, .plan_fd = fd, .outcome_fd = -1};
-    launch(&found, envp);
+    struct launch found = {0};
+    if (find(envp, key, size, &found))
+        launch(&found, envp);
 }

@@ -11,7 +11,6 @@
 #ifndef RLIM_NLIMITS
 #define RLIM_NLIMITS 16
 #endif
-#define SIGNALS 64
 
 /* --- loading -------------------------------------------------------------------------------*/
 
@@ -214,15 +213,20 @@ static int at_least(const char *release, u32 major, u32 minor)
     return numbers[0] > major || (numbers[0] == major && numbers[1] >= minor);
 }
 
-static int same_ignored(const struct entry_depend *d)
+/* The signals that are ignored, as /proc/self/status says (proc_pid_status(5), SigIgn). */
+static int same_ignored(const struct entry_header *entry, const struct entry_depend *d, char *at)
 {
-    u64 ignored = ENTRY_IGNORED_BY_PYTHON;
-    for (int number = 1; number <= SIGNALS; number++) {
-        u64 action[4] = {0};
-        if (!SYS4(rt_sigaction, number, NULL, action, 8) && action[0] == 1)
-            ignored |= 1ull << (number - 1);
-    }
-    return ignored == d->ino;
+    static const char name[] = "\nSigIgn:\t";
+    i64 size = read_small((const char *)entry + d->path, at, ENTRY_CONTENT_MAX);
+    u64 ignored = 0;
+    i64 place = 0;
+    while (place + (i64)sizeof name - 1 + 16 <= size && memcmp(at + place, name, sizeof name - 1))
+        place++;
+    if (place + (i64)sizeof name - 1 + 16 > size)
+        return 0;
+    for (const char *digit = at + place + sizeof name - 1, *end = digit + 16; digit < end; digit++)
+        ignored = ignored << 4 | (u64)(*digit <= '9' ? *digit - '0' : *digit - 'a' + 10);
+    return (ignored | ENTRY_IGNORED_BY_PYTHON) == d->ino;
 }
 
 static int same_limits(const struct entry_header *entry, const struct entry_depend *d)
@@ -253,7 +257,7 @@ const char *entry_differs(const struct entry_header *entry, char **envp)
         case DEPEND_KIND_RELEASE: same = same_text(entry, d, name.release); break;
         case DEPEND_KIND_MACHINE: same = same_text(entry, d, name.machine); break;
         case DEPEND_KIND_KERNEL: same = at_least(name.release, d->dev_major, d->dev_minor); break;
-        case DEPEND_KIND_IGNORED: same = same_ignored(d); break;
+        case DEPEND_KIND_IGNORED: same = same_ignored(entry, d, content); break;
         case DEPEND_KIND_LIMITS: same = same_limits(entry, d); break;
         }
         if (!same) {

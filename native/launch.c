@@ -128,7 +128,7 @@ static NORETURN void explain(const struct run *run, const struct outcome *outcom
                              const struct launch *launch, char **envp)
 {
     static char plan_fd[24], outcome_fd[24];
-    static char *argv[] = {NULL, "report", plan_fd, outcome_fd, NULL, NULL};
+    static char *argv[] = {NULL, "@outcome", plan_fd, outcome_fd, NULL, NULL};
     i64 fd = SYS2(memfd_create, "outcome", 0);
     if (fd < 0 || launch->plan_fd < 0 || !write_outcome(run, (int)fd, outcome)) {
         tell_shortly(run, outcome);

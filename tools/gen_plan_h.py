@@ -70,7 +70,7 @@ def _document(guard: str, sources: str, sections: Iterator[str]) -> str:
 
 def _entry_sections() -> Iterator[str]:
     yield f'#define ENTRY_MAGIC "{entry.MAGIC.decode()}"'
-    for name in ("FORMAT", "CHECKED_FROM", "SIZE_MAX"):
+    for name in ("FORMAT", "CHECKED_FROM", "SIZE_MAX", "SLOTS"):
         yield f"#define ENTRY_{name} {getattr(entry, name)}u"
     for name in ("CONTENT_MAX", "IGNORED_BY_PYTHON"):
         yield f"#define ENTRY_{name} {getattr(depend, name)}u"

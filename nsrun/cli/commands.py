@@ -47,11 +47,21 @@ class Command:
 RUN = Command(
     name="run",
     summary="run a spec's command in its namespaces (`nsrun SPEC` is the same)",
-    synopsis="[--trace] SPEC [-- COMMAND [ARG...]]",
+    synopsis="[--trace] [--no-cache] SPEC [-- COMMAND [ARG...]]",
     failure=NSRUN_FAILED,
     usage=NSRUN_FAILED,
     payload=True,
 )
+
+# What the native executor executes in its own place; no help lists it.
+OUTCOME = Command(
+    name="outcome",
+    summary="tell what a native replay came to",
+    synopsis="PLAN OUTCOME",
+    failure=NSRUN_FAILED,
+    usage=NSRUN_FAILED,
+)
+OUTCOME_WORD = "@outcome"
 
 COMMANDS: dict[str, Command] = {
     command.name: command
@@ -87,7 +97,18 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="doctor",
             summary="say what this kernel and user can do, or which lines of a spec they cannot",
-            synopsis="[--json] [SPEC]",
+            synopsis="[--format text|json] [SPEC]",
+        ),
+        Command(
+            name="compile",
+            summary="write a program that carries a spec's plan and runs it without Python",
+            synopsis="SPEC -o FILE [-- COMMAND [ARG...]]",
+            payload=True,
+        ),
+        Command(
+            name="cache",
+            summary="what is kept of earlier runs, or forget it",
+            synopsis="[info|clear]",
         ),
         Command(
             name="unpin",

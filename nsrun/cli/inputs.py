@@ -29,10 +29,26 @@ def load_plan(file: str, command: tuple[str, ...] | None = None) -> Plan:
 
     Raises NsrunError.
     """
+    if is_program(file):
+        from nsrun.runtime import compiled
+
+        _refuse_command(file, command)
+        return compiled.read(file)
     if not is_plan(file):
         from nsrun.runtime.launch import plan_for
 
         return plan_for(load_spec(file, command))
+    _refuse_command(file, command)
+    from nsrun.plan.codec import loads
+    from nsrun.plan.verify import verify
+
+    with open(file, encoding="utf-8", newline="") as stream:
+        plan = loads(stream.read(_PLAN_MAX), file=file)
+    verify(plan)
+    return plan
+
+
+def _refuse_command(file: str, command: tuple[str, ...] | None) -> None:
     if command is not None:
         raise NsrunError(
             Diagnostic(
@@ -41,13 +57,28 @@ def load_plan(file: str, command: tuple[str, ...] | None = None) -> Plan:
                 help=("give the spec it was made from to plan another command",),
             )
         )
-    from nsrun.plan.codec import loads
-    from nsrun.plan.verify import verify
 
-    with open(file, encoding="utf-8", newline="") as stream:
-        plan = loads(stream.read(_PLAN_MAX), file=file)
-    verify(plan)
-    return plan
+
+def is_program(file: str) -> bool:
+    """Whether ``file`` is a program that ``nsrun compile`` wrote."""
+    try:
+        with open(file, "rb", opener=_careful) as stream:
+            if stream.read(4) != b"\x7fELF":
+                return False
+            stream.seek(0)
+            start = stream.read(1 << 20)
+    except (OSError, ValueError):
+        return False
+    from nsrun.runtime import compiled
+
+    return compiled.is_compiled(start)
+
+
+def _careful(file: str, flags: int) -> int:
+    """open(2) that waits for no writer of a FIFO."""
+    import os
+
+    return os.open(file, flags | os.O_NONBLOCK | os.O_NOCTTY)
 
 
 def is_plan(file: str) -> bool:

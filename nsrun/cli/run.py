@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from nsrun.cli.output import report, say, wants_ascii, wants_color
 from nsrun.cli.parser import add_spec, examples
@@ -26,6 +26,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="print every step with its result and time on standard error, at the end",
     )
+    parser.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="plan anew, and keep nothing for the next run of the same words",
+    )
     examples(
         parser,
         """
@@ -40,12 +45,59 @@ def main(args: argparse.Namespace) -> int:
     from nsrun.cli.inputs import load_spec
     from nsrun.runtime import launch
 
-    spec = load_spec(args.spec, args.command)
-    plan = launch.plan_for(spec)
+    program = native_executor()
+    if program is not None:
+        _replay_natively(program, args)
+    plan = launch.plan_for(load_spec(args.spec, args.command))
     outcome = launch.replay_plan(plan)
     if args.trace:
         say_trace(plan, outcome)
-    return conclude(plan, outcome, launch.hint_context(spec))
+    return conclude(plan, outcome, launch.hint_context(plan))
+
+
+def _replay_natively(program: str, args: argparse.Namespace) -> NoReturn:
+    """Plan, keep the plan, and become what replays it."""
+    from nsrun.replay.native import become
+
+    plan = _plan_and_keep(args)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    become(program, plan, trace=args.trace)
+
+
+def native_executor() -> str | None:
+    """The path of the program that replays, None for the Python executor.
+
+    Raises NsrunError for a choice that cannot be met.
+    """
+    import os
+
+    from nsrun.host import native
+
+    return native.find() if native.choice(os.environ)[0] == "native" else None
+
+
+def _plan_and_keep(args: argparse.Namespace) -> Plan:
+    """The plan, put away for the next run of the same words where it may be used again.
+
+    One with warnings is planned each time, so that they are seen each time.
+    """
+    import os
+
+    from nsrun.runtime import cache, launch
+    from nsrun.spec.load import load
+    from nsrun.spec.text import recording
+
+    with recording() as read:
+        spec, warnings = load(args.spec, args.command)
+    if warnings:
+        report(warnings)
+    if args.trace or args.no_cache or warnings:
+        return launch.plan_for(spec)
+    plan, depends = launch.plan_to_keep(spec, read)
+    if depends is not None:
+        cache.store(sys.argv[1:], plan, depends, os.environ)
+    return plan
 
 
 def say_trace(plan: Plan, outcome: Outcome) -> None:

@@ -98,7 +98,12 @@ def _caller() -> Iterator[Depend]:
     yield _lines("/proc/self/status", _STATUS_LINES, "the caller's ids and capabilities")
     # Bit 0 of the mask is signal 1.
     ignored = sum(1 << bit for bit in procfs.bits(procfs.status().get("SigIgn", "")))
-    yield Depend(kind=Kind.IGNORED, text="the ignored signals", ino=ignored | IGNORED_BY_PYTHON)
+    yield Depend(
+        kind=Kind.IGNORED,
+        text="the ignored signals",
+        path="/proc/self/status",
+        ino=ignored | IGNORED_BY_PYTHON,
+    )
     values: list[int] = []
     for number in range(_LIMITS):
         for limit in resource.getrlimit(number):

@@ -63,6 +63,8 @@ assert _HEADER.size == HEADER_SIZE
 
 # What an entry may hold; the launcher reads no more than these.
 SIZE_MAX = 1 << 20
+# How many are kept for the same words, by callers that differ in something else.
+SLOTS = 4
 
 
 class _Strings:

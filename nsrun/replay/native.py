@@ -84,7 +84,7 @@ def read_outcome(fd: int, plan: Plan) -> Outcome:
 
 
 def decode_outcome(data: bytes, plan: Plan) -> Outcome:
-    """The outcome of ``plan`` that lies in ``data`` as the native executor wrote it; raises OutcomeError."""
+    """The outcome of ``plan`` in ``data``, as native/replay.c wrote it; raises OutcomeError."""
     if len(data) < _SIZE:
         raise OutcomeError(f"an outcome of {len(data)} bytes is cut")
     (

@@ -22,7 +22,7 @@ from nsrun.plan.model import Plan
 # What a cache may grow to; the oldest entries go first.
 ENTRIES_MAX = 512
 BYTES_MAX = 64 << 20
-_NAME_LENGTH = 16
+_NAME_LENGTH = 18
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,7 +71,7 @@ def store(
     except (OSError, ValueError):
         return False
     try:
-        return _write(at, f"{checksum(wanted):016x}", data)
+        return _write(at, _make_room(at, f"{checksum(wanted):016x}"), data)
     finally:
         os.close(at)
 
@@ -127,6 +127,17 @@ def _open(place: str, *, make: bool = False) -> int:
     return at
 
 
+def _make_room(at: int, name: str) -> str:
+    """The name of the first entry for a key; those there are move back, the last is forgotten.
+
+    The launcher looks at the latest first: of entries that no longer hold there is soon none left.
+    """
+    for number in reversed(range(entry.SLOTS - 1)):
+        with contextlib.suppress(FileNotFoundError):
+            os.rename(f"{name}.{number}", f"{name}.{number + 1}", src_dir_fd=at, dst_dir_fd=at)
+    return f"{name}.0"
+
+
 def _write(at: int, name: str, data: bytes) -> bool:
     temporary = f"{name}.{os.getpid()}"
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -154,7 +165,7 @@ def _entries(at: int) -> Iterator[tuple[str, os.stat_result]]:
     for name in os.listdir(at):
         with contextlib.suppress(OSError):
             status = os.stat(name, dir_fd=at, follow_symlinks=False)
-            if stat.S_ISREG(status.st_mode) and name[:_NAME_LENGTH].isalnum():
+            if stat.S_ISREG(status.st_mode) and name[:16].isalnum():
                 yield name, status
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
+from nsrun.kernel.abi import CloneFlag
+from nsrun.kernel.values import Call, Int, Reg, Str
 from nsrun.plan.model import Plan
-from nsrun.spec.model import NamespaceType, Spec
+from nsrun.spec.model import Spec
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from nsrun.host.hint import HintContext
+    from nsrun.kernel.depend import Depend
     from nsrun.replay.outcome import Outcome
 
 
@@ -23,15 +29,58 @@ def plan_for(spec: Spec) -> Plan:
     return plan(spec, gather(wanted(spec)))
 
 
-def hint_context(spec: Spec) -> HintContext:
-    """What the explainers of a failed step have to know of the spec."""
+def plan_to_keep(
+    spec: Spec, read: Iterable[tuple[str, os.stat_result]]
+) -> tuple[Plan, tuple[Depend, ...] | None]:
+    """As :func:`plan_for`, and what the plan depends on; ``read`` are the files of the spec.
+
+    None where it depends on what no look at the host can tell again: other processes, or an
+    input that is no file.
+    """
+    from nsrun.host.depends import depends
+    from nsrun.host.facts import gather
+    from nsrun.plan.build import plan, wanted
+
+    query = wanted(spec)
+    files = tuple(read)
+    # What changes between this look and the facts makes the plan's entry stale, not wrong.
+    lasting = not (query.containers or query.pids or any(path == "-" for path, _ in files))
+    found = depends(query, files, os.environ) if lasting else None
+    return plan(spec, gather(query)), found
+
+
+def hint_context(plan: Plan) -> HintContext:
+    """What the explainers of a failed step have to know of the run, as its plan shows it."""
     from nsrun.host.hint import HintContext
 
-    pid = spec.namespace(NamespaceType.PID)
-    path = pid.join_path if pid is not None else None
-    if pid is not None and pid.join_pid is not None:
-        path = f"/proc/{pid.join_pid}/ns/pid"
-    return HintContext(rootfs=spec.rootfs.path if spec.rootfs else None, pid_namespace=path)
+    return HintContext(rootfs=_rootfs(plan), pid_namespace=_joined_pid_namespace(plan))
+
+
+def _rootfs(plan: Plan) -> str | None:
+    for placed in plan.steps():
+        op = placed.op
+        if placed.action.origin.path != "rootfs" or not isinstance(op, Call):
+            continue
+        if op.name == "open_tree":
+            return next((arg.value for arg in op.args if isinstance(arg, Str)), None)
+    return None
+
+
+def _joined_pid_namespace(plan: Plan) -> str | None:
+    """The file that the setns(2) of a pid namespace was opened from."""
+    files: dict[Reg, str] = {}
+    for placed in plan.steps():
+        op = placed.op
+        if not isinstance(op, Call):
+            continue
+        for arg in op.args:
+            if op.save is not None and isinstance(arg, Str):
+                files[op.save] = arg.value
+        if op.name == "setns" and isinstance(op.args[0], Reg):
+            kind = op.args[1]
+            if isinstance(kind, Int) and kind.value == CloneFlag.CLONE_NEWPID:
+                return files.get(op.args[0])
+    return None
 
 
 def unpin_plan(path: str) -> Plan:
@@ -39,8 +88,6 @@ def unpin_plan(path: str) -> Plan:
 
     Raises NsrunError where nothing is pinned there.
     """
-    import os
-
     from nsrun.host.facts import gather
     from nsrun.kernel.facts import Query
     from nsrun.plan.unpin import plan_unpin

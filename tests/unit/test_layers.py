@@ -44,7 +44,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "nsrun.replay",
         "nsrun.host",
         "nsrun.spec.model",
-        "nsrun.kernel.facts",
+        "nsrun.kernel",
     ),
     "nsrun.cli": ("nsrun",),
 }
