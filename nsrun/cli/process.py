@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 
 # 128 + SIGPIPE: what a shell reports of any program whose reader went away.
 BROKEN_PIPE = 141
+# What the machine or a limit (setrlimit(2)) does not give is no fault of nsrun's.
+_SCARCE = frozenset({errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN})
+_LIMITS = ("look at the limits of the caller: `ulimit -a`",)
 
 
 def open_standard_descriptors() -> None:
@@ -86,6 +89,10 @@ def fault(error: Exception) -> Diagnostic:
     where = f"{frames[-1].name}, {frames[-1].filename}:{frames[-1].lineno}" if frames else ""
     if isinstance(error, OSError) and error.filename is None and error.errno == errno.ENOSPC:
         return Diagnostic(code="NS001", summary=f"cannot write: {error.strerror}")
+    if isinstance(error, MemoryError):
+        return Diagnostic(code="NS003", summary="there is not enough memory", help=_LIMITS)
+    if isinstance(error, OSError) and error.errno in _SCARCE:
+        return Diagnostic(code="NS003", summary=f"cannot go on: {error.strerror}", help=_LIMITS)
     return Diagnostic(
         code="NS003",
         summary=f"nsrun itself is at fault: {type(error).__name__}: {error}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import errno
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from nsrun.cli import process
 from tests.support.paths import PYTHON, ROOT
 from tests.support.requires import requires
 
@@ -181,3 +183,17 @@ def test_colour_is_for_terminals(tmp_path: Path, spec: Path) -> None:
     assert "\x1b[1;31merror" in typed()
     assert "\x1b" not in typed(NO_COLOR="1")
     assert "\x1b" not in typed(TERM="dumb")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "there is not enough memory"),
+        (OSError(errno.EMFILE, os.strerror(errno.EMFILE)), "cannot go on: Too many open files"),
+    ],
+)
+def test_what_the_caller_limits_is_no_fault_of_nsruns(error: Exception, said: str) -> None:
+    found = process.fault(error)
+    assert found.summary == said
+    assert "ulimit" in found.help[0]
+    assert "report" not in found.help[0]
