@@ -5,64 +5,99 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 from typing import TYPE_CHECKING
 
-from nsrun.cli.parser import add_spec, examples
+from nsrun.cli.parser import add_format, add_spec, examples
 
 if TYPE_CHECKING:
-    from nsrun.spec.model import Spec
+    from nsrun.diag import Diagnostic
+    from nsrun.host.probe import Feature
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Says what this kernel and this user can do, namespace by namespace and feature by "
-        "feature; with a spec: which of its lines will not work here, and why. Exit status 0 "
-        "where everything that is asked for works, 1 where something does not."
+        "feature; with a spec: every line of it that will not work here, and why. Exit status 0 "
+        "where the whole spec works here, 1 where a line of it does not."
     )
     add_spec(parser, nargs="?", help="a spec's file")
-    parser.add_argument("--json", action="store_true", help="as JSON, for other programs")
+    add_format(parser)
     examples(
         parser,
         """
 nsrun doctor
 nsrun doctor specs/quickstart.yaml
+nsrun doctor --format json specs/quickstart.yaml
 """,
     )
 
 
 def main(args: argparse.Namespace) -> int:
-    from nsrun.cli.inputs import load_spec
-    from nsrun.host.probe import features
+    if args.spec is None:
+        from nsrun.host.probe import features
 
-    # A spec that cannot be read is told before anything is tried.
-    spec = None if args.spec is None else load_spec(args.spec, None)
-    found = features()
-    if args.json:
-        rows = [{"name": f.name, "ok": f.ok, "detail": f.detail} for f in found]
-        kernel = os.uname()
-        head = {"kernel": kernel.release, "machine": kernel.machine, "uid": os.getuid()}
-        print(json.dumps({**head, "features": rows}, indent=2))
+        found = features()
+        sys.stdout.write(_features_json(found) if args.format == "json" else _table(found))
+        return 0
+    diagnostics = _check(args.spec)
+    works = not any(d.is_error for d in diagnostics)
+    if args.format == "json":
+        from nsrun.render.diagnostic import diagnostic_data
+
+        rows = [diagnostic_data(d) for d in diagnostics]
+        _print_json({**_machine(), "file": args.spec, "works": works, "diagnostics": rows})
     else:
-        kernel = os.uname()
-        print(f"Linux {kernel.release} {kernel.machine}, uid {os.getuid()}\n")
-        width = max(len(f.name) for f in found)
-        for f in found:
-            print(f"{'ok' if f.ok else 'no':3} {f.name:<{width}}  {f.detail}")
-    return 0 if spec is None else _check_spec(spec, quiet=args.json)
+        from nsrun.cli.output import report
+
+        if diagnostics:
+            report(diagnostics)
+        if works:
+            sys.stdout.write(f"{args.spec}: every line works here\n")
+    return 0 if works else 1
 
 
-def _check_spec(spec: Spec, *, quiet: bool) -> int:
-    """Plan the spec for this machine; what cannot be planned is reported at its line."""
-    from nsrun.cli.output import report
+def _check(file: str) -> tuple[Diagnostic, ...]:
+    """What is wrong with the spec, cannot be planned, and has been seen not to work here."""
+    from nsrun.spec.load import load_parts
+
+    loaded = load_parts(file)
+    if loaded.spec is None:
+        return loaded.diagnostics
+    from nsrun.runtime.preflight import preflight
+
+    return preflight(loaded.spec, loaded.diagnostics, loaded.broken)
+
+
+def _machine() -> dict[str, object]:
+    kernel = os.uname()
+    return {"kernel": kernel.release, "machine": kernel.machine, "uid": os.getuid()}
+
+
+def _features_json(found: tuple[Feature, ...]) -> str:
+    rows = [{"name": f.name, "ok": f.ok, "detail": f.detail} for f in found]
+    return json.dumps({**_machine(), "executor": _executor(), "features": rows}, indent=2) + "\n"
+
+
+def _print_json(document: dict[str, object]) -> None:
+    sys.stdout.write(json.dumps(document, indent=2) + "\n")
+
+
+def _table(found: tuple[Feature, ...]) -> str:
+    kernel = os.uname()
+    width = max(len(f.name) for f in found)
+    lines = [f"Linux {kernel.release} {kernel.machine}, uid {os.getuid()}"]
+    lines += [f"executor {_executor()}", ""]
+    lines += [f"{'ok' if f.ok else 'no':3} {f.name:<{width}}  {f.detail}" for f in found]
+    return "\n".join(lines) + "\n"
+
+
+def _executor() -> str:
+    """Which executor a run gets, and why; `none` where NSRUN_EXECUTOR asks for what is not."""
     from nsrun.diag import NsrunError
-    from nsrun.runtime.launch import plan_for
+    from nsrun.host import native
 
     try:
-        made = plan_for(spec)
+        return ": ".join(native.choice(os.environ))
     except NsrunError as error:
-        report(error.diagnostics)
-        return 1
-    if not quiet:
-        count = sum(1 for _ in made.steps())
-        print(f"\n{spec.file}: every line can be planned here ({count} steps)")
-    return 0
+        return f"none: {error}"

@@ -152,6 +152,16 @@ def add_color(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_format(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--format",
+        choices=("text", "json"),
+        default="text",
+        metavar="FORMAT",
+        help="text (the default), or json on standard output for other programs",
+    )
+
+
 def mark(action: argparse.Action, kind: str) -> None:
     """Say which files complete an argument: ``spec`` or ``file``."""
     action.completes = kind  # type: ignore[attr-defined]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from nsrun.cli.parser import add_spec, examples
+from nsrun.cli.parser import add_format, add_spec, examples
 from nsrun.diag import Diagnostic, NsrunError
 
 
@@ -15,13 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Exit status 0 where all of them hold, 1 where one does not."
     )
     add_spec(parser, nargs="+", help="the specs' files")
-    parser.add_argument(
-        "--format",
-        choices=("text", "json"),
-        default="text",
-        metavar="FORMAT",
-        help="text (the default), or json on standard output for other programs",
-    )
+    add_format(parser)
     examples(
         parser,
         """

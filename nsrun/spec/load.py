@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from nsrun.diag import Collector, Diagnostic, NsrunError
 from nsrun.spec.build import build_parts
 from nsrun.spec.check import check
@@ -11,6 +13,18 @@ from nsrun.spec.path import parent_path, top_key
 from nsrun.spec.schema import is_stack, validate
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loaded:
+    """A spec as far as it could be read, and everything said about it, sorted by place.
+
+    ``spec`` is None where nothing could be read; the keys in ``broken`` have their default.
+    """
+
+    spec: Spec | None
+    diagnostics: tuple[Diagnostic, ...]
+    broken: frozenset[str] = frozenset()
+
+
 def load(path: str, command: tuple[str, ...] | None = None) -> tuple[Spec, tuple[Diagnostic, ...]]:
     """Read the spec at ``path`` (``-``: the standard input); returns it with its warnings.
 
@@ -18,32 +32,49 @@ def load(path: str, command: tuple[str, ...] | None = None) -> tuple[Spec, tuple
     sorted by place: NS001 and NS1xx for a file that cannot be read, NS2xx where it does
     not fit the schema, NS3xx where what it says does not hold. Makes nothing on the host.
     """
-    if path.endswith(".j2"):
-        raise NsrunError(
-            Diagnostic(
-                code="NS205",
-                summary=f"{path} is a template, which is not supported yet",
-                help=("render it first, and run what comes out",),
-            )
-        )
-    return load_document(read_document(path), command)
+    return _sound(load_parts(path, command))
 
 
 def load_document(
     document: Document, command: tuple[str, ...] | None = None
 ) -> tuple[Spec, tuple[Diagnostic, ...]]:
     """As :func:`load`, for a document that has been read already."""
+    return _sound(_parts(document, command))
+
+
+def load_parts(path: str, command: tuple[str, ...] | None = None) -> Loaded:
+    """As :func:`load`, but what is wrong is returned beside what could be read all the same."""
+    if path.endswith(".j2"):
+        template = Diagnostic(
+            code="NS205",
+            summary=f"{path} is a template, which is not supported yet",
+            help=("render it first, and run what comes out",),
+        )
+        return Loaded(spec=None, diagnostics=(template,))
+    try:
+        document = read_document(path)
+    except NsrunError as error:
+        return Loaded(spec=None, diagnostics=error.diagnostics)
+    return _parts(document, command)
+
+
+def _parts(document: Document, command: tuple[str, ...] | None) -> Loaded:
     report = Collector()
     report.extend(validate(document))
     if is_stack(document):
         report.add(_stack(document))
     if is_stack(document) or not isinstance(document.data, dict):
-        raise NsrunError(report.sorted())
+        return Loaded(spec=None, diagnostics=report.sorted())
     built = build_parts(document, command, _unread(document.data, report.diagnostics))
     report.extend(built.diagnostics)
     report.extend(check(built.spec, skip=built.broken))
-    report.raise_if_failed()
-    return built.spec, report.sorted()
+    return Loaded(spec=built.spec, diagnostics=report.sorted(), broken=built.broken)
+
+
+def _sound(loaded: Loaded) -> tuple[Spec, tuple[Diagnostic, ...]]:
+    if loaded.spec is None or any(d.is_error for d in loaded.diagnostics):
+        raise NsrunError(loaded.diagnostics)
+    return loaded.spec, loaded.diagnostics
 
 
 def _unread(data: dict[str, object], found: list[Diagnostic]) -> frozenset[str]:

@@ -1,0 +1,127 @@
+"""File systems, paths and programs that are not there for the container."""
+
+from __future__ import annotations
+
+import os
+from errno import EACCES, ENODEV, ENOENT, ENOTDIR, EPERM, errorcode
+
+from nsrun.host import hints, trial
+from nsrun.host.syscalls import open_inside
+from nsrun.kernel.abi import CloneFlag
+from nsrun.plan.model import Track
+from nsrun.plan.reads import host_sources, programs
+from nsrun.runtime.subject import Problems, Subject
+from nsrun.spec.model import NamespaceType
+
+_NO_FILE_SYSTEM = frozenset({"", "bind", "umount"})
+
+
+def file_systems_can_be_mounted(subject: Subject) -> Problems:
+    if not subject.may_try or not subject.spec.new(NamespaceType.MOUNT):
+        return
+    rootfs = subject.spec.rootfs
+    wanted = [(m.type, f"{m.path}.type") for m in subject.spec.mounts if not m.remount]
+    if rootfs is not None and rootfs.overlay is not None:
+        wanted.append(("overlay", "rootfs.overlay"))
+    for fstype, at in wanted:
+        if fstype in _NO_FILE_SYSTEM:
+            continue
+        errno = trial.errno_of(trial.make_filesystem(fstype), subject.new_flags)
+        if errno == EPERM:
+            yield subject.problem(
+                "NS402",
+                f"{fstype} cannot be mounted in these namespaces",
+                at,
+                why=(_not_mountable(subject, fstype),),
+                errno=errno,
+            )
+        elif errno == ENODEV:
+            why, tips = hints.explain("fsopen", "ENODEV", (fstype,))
+            summary = f"this kernel has no file system {fstype}"
+            yield subject.problem("NS401", summary, at, why=why, help=tips)
+
+
+def _not_mountable(subject: Subject, fstype: str) -> str:
+    own = {"sysfs": "network", "mqueue": "ipc", "proc": "pid"}.get(fstype)
+    if own is not None and subject.user_flag and not subject.spec.new(NamespaceType(own)):
+        return f"beside a user namespace it needs a new {own} namespace"
+    if subject.user_flag:
+        return "the kernel does not let a user namespace mount it (FS_USERNS_MOUNT)"
+    return "it needs CAP_SYS_ADMIN in the initial user namespace"
+
+
+def sources_can_be_reached(subject: Subject) -> Problems:
+    """A folder on the way may be closed to the container's root: in a user namespace even host
+    root has no right over what others own (user_namespaces(7))."""
+    seen: set[str] = set()
+    made: list[str] = []
+    mounts = {m.path: m.target.rstrip("/") + "/" for m in subject.spec.mounts}
+    for source in host_sources(subject.plan) if subject.plan is not None else ():
+        # What an earlier entry has mounted there is not there yet.
+        hidden = any((source.path + "/").startswith(target) for target in made)
+        if source.at in mounts:
+            made.append(mounts[source.at])
+        if not source.at or hidden or source.path in seen:
+            continue
+        seen.add(source.path)
+        inside = subject.user_flag if source.track is Track.CHILD else 0
+        if trial.errno_of(trial.look_at(source.path), inside) == EACCES:
+            why, tips = hints.explain("open_tree", "EACCES", ("AT_FDCWD", source.path))
+            summary = f"cannot reach {source.path}"
+            yield subject.problem("NS402", summary, source.at, why=why, help=tips, errno=EACCES)
+
+
+def mounts_can_be_idmapped(subject: Subject) -> Problems:
+    """The plan maps ids of mounts only for a caller who may (mount_setattr(2))."""
+    for source in host_sources(subject.plan) if subject.plan is not None else ():
+        errno = trial.map_ids_of(source.path) if source.idmapped else None
+        if errno:
+            why, tips = hints.explain("idmap", errorcode.get(errno, ""), (source.path,))
+            summary = f"the ids of {source.path} cannot be mapped"
+            yield subject.problem("NS401", summary, source.at, why=why, help=tips, errno=errno)
+
+
+def sysctls_are_there(subject: Subject) -> Problems:
+    keys = tuple(subject.spec.sysctl)
+    if not keys or not subject.may_try:
+        return
+    # /proc/sys shows the network namespace of the process that looks (proc_sys_net(5)).
+    flags = subject.new_flags & ~int(CloneFlag.CLONE_NEWPID)
+    for key in keys:
+        path = "/proc/sys/" + key.replace(".", "/")
+        if trial.errno_of(trial.look_at(path), flags) == ENOENT:
+            why, tips = hints.explain("openat2", "ENOENT", ("AT_FDCWD", path))
+            summary = f"this kernel has no sysctl {key}"
+            yield subject.problem("NS401", summary, f'sysctl["{key}"]', why=why, help=tips)
+
+
+def command_is_there(subject: Subject) -> Problems:
+    """Only where nothing is mounted over the folders that are searched."""
+    spec = subject.spec
+    mount = spec.namespace(NamespaceType.MOUNT)
+    if subject.plan is None or (mount is not None and mount.joined):
+        return
+    tried = programs(subject.plan)
+    rootfs = spec.rootfs.path if spec.rootfs is not None else None
+    targets = [*(m.target for m in spec.mounts), *(f.target for f in spec.files), "/proc", "/dev"]
+    if not tried or any(_may_be_there(rootfs, path, targets) for path in tried):
+        return
+    place = f" in {rootfs}" if rootfs else ""
+    summary = f"{spec.command[0]} is not there"
+    yield subject.problem("NS601", summary, "command", why=(f"missing: {', '.join(tried)}{place}",))
+
+
+def _may_be_there(rootfs: str | None, path: str, targets: list[str]) -> bool:
+    if not path.startswith("/") or any(path.startswith(t.rstrip("/") + "/") for t in targets):
+        return True
+    try:
+        root = os.open(rootfs or "/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return True
+    try:
+        os.close(open_inside(root, path))
+    except OSError as error:
+        return error.errno not in (ENOENT, ENOTDIR)
+    finally:
+        os.close(root)
+    return True
