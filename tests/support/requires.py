@@ -130,6 +130,13 @@ def _lacks_sys_resource() -> str:
     return "" if held >> 24 & 1 else "the caller does not have CAP_SYS_RESOURCE"
 
 
+def _lacks_native_build() -> str:
+    machine = os.uname().machine
+    if machine not in ("x86_64", "aarch64"):
+        return f"the native program knows no {machine}"
+    return "" if shutil.which("gcc") else "no gcc on PATH"
+
+
 FEATURES: dict[str, Feature] = {
     "sys_resource": Feature(lacks=_lacks_sys_resource),
     "root": Feature(lacks=lambda: "" if os.geteuid() == 0 else "the tests run as another user"),
@@ -137,6 +144,7 @@ FEATURES: dict[str, Feature] = {
     "strace": _program("strace"),
     "ip": _program("ip"),
     "newuidmap": Feature(lacks=_lacks_newuidmap, installed=True),
+    "native_build": Feature(lacks=_lacks_native_build, installed=True),
     "bash": _optional("bash"),
     "script": _optional("script"),
     "userns": Feature(lacks=_lacks_userns, broken=_broken_userns),
