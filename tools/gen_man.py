@@ -27,6 +27,7 @@ EXIT_STATUS = (
 ENVIRONMENT = (
     ("NO_COLOR", "Set to anything: no colour, unless --color always asks for it."),
     ("XDG_RUNTIME_DIR", "Where the state of an ordinary user's containers is kept, in nsrun/."),
+    ("NSRUN_EXECUTOR", "native or python: what replays a plan; native where it is installed."),
     ("NSRUN_TRACEBACK", "Set to anything: a fault in nsrun itself shows where it happened."),
 )
 FILES = (
