@@ -197,3 +197,36 @@ def test_an_editable_installation_sees_every_change(source: Path, tmp_path: Path
     assert installed("nsrun", "explain", "NS301").startswith("# NS301: ")
     shutil.copy(source / "docs/errors/NS302.md", source / "docs/errors/NS301.md")
     assert installed("nsrun", "explain", "NS301").startswith("# NS302: ")
+
+
+@requires("native_build")
+def test_a_new_launcher_of_a_checkout_takes_the_name_of_the_old(source: Path) -> None:
+    launcher = source / ".venv" / "bin" / "nsrun"
+    launcher.parent.mkdir(parents=True)
+    launcher.write_text("old")
+    with launcher.open() as old:
+        run(source / "tools" / "native")
+        assert old.read() == "old", "a running program's file is not written to"
+    assert launcher.read_bytes().startswith(b"\x7fELF")
+    before = launcher.stat()
+    run(source / "tools" / "native")
+    assert launcher.stat().st_ino == before.st_ino, "nothing has changed, nothing is replaced"
+    assert os.listdir(launcher.parent) == ["nsrun"]
+
+
+def test_a_checkout_without_a_compiler_has_a_launcher(source: Path) -> None:
+    launcher = source / ".venv" / "bin" / "nsrun"
+    launcher.parent.mkdir(parents=True)
+    run(source / "tools" / "native", env=NO_COMPILER)
+    shebang = launcher.read_text().splitlines()[0]
+    assert shebang == f"#!{source}/.venv/bin/python"
+    assert os.access(launcher, os.X_OK)
+
+
+@requires("native_build")
+def test_a_checkout_builds_no_launcher_with_warnings(source: Path) -> None:
+    (source / "native" / "warned.c").write_text("static int unused;\n")
+    (source / ".venv" / "bin").mkdir(parents=True)
+    with pytest.raises(AssertionError, match="unused"):
+        run(source / "tools" / "native")
+    assert os.listdir(source / ".venv" / "bin") == []
