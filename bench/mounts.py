@@ -27,8 +27,11 @@ class Growth:
 
     @property
     def per_mount(self) -> tuple[float, ...]:
-        """Seconds for one more mount, between each size and the next."""
-        return slopes(SIZES, [t.median for t in self.timings])
+        """Seconds for one more mount, between each size and the next.
+
+        Of the fastest runs: a difference of two medians is as large as their scatter.
+        """
+        return slopes(SIZES, [min(t.times) for t in self.timings])
 
     @property
     def ratio(self) -> float:
@@ -63,9 +66,9 @@ def _contestant(name: str, nsrun: Nsrun, peers: Peers, size: int) -> Contestant:
     many = size == SIZES[-1]
     if name == PLAN:
         argv = (program, "plan", "--json", spec)
-        return Contestant(name=label, argv=argv, env=nsrun.env, runs=2 if many else 5, warmup=1)
+        return Contestant(name=label, argv=argv, env=nsrun.env, runs=3 if many else 8, warmup=1)
     if name == REPLAY:
-        runs = (5 if many else 15) if nsrun.native else (2 if many else 5)
+        runs = (5 if many else 15) if nsrun.native else (3 if many else 8)
         return Contestant(name=label, argv=(program, spec), env=nsrun.env, runs=runs, warmup=1)
     extra = tuple(word for target in _targets(size) for word in ("--tmpfs", target))
     other = peers.bwrap(extra)

@@ -207,7 +207,8 @@ def _growths(growths: Sequence[Growth]) -> str:
         "## Mounts\n\n"
         "The hardened container with so many tmpfs more. `ratio`: what a mount costs among many\n"
         "by what it costs among few; 1 is a straight line. Planning is the whole command:\n"
-        "reading, checking, planning and writing the plan as JSON.\n\n"
+        "reading, checking, planning and writing the plan as JSON. Costs of a mount are of the\n"
+        "fastest runs, the rest are medians.\n\n"
         + table(head, rows)
         + ("\n" + "".join(gone) if gone else "")
     )

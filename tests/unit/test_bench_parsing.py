@@ -153,6 +153,8 @@ def test_slopes_of_a_line_and_of_a_square() -> None:
 
     assert growth(5.1, 6.0, 15.0).ratio == pytest.approx(1.0)
     assert growth(0.01, 1.0, 100.0).ratio == pytest.approx(10.0)
+    slow_once = Timing(name="x", times=(5.1, 9.0, 9.0))
+    assert Growth(name="x", timings=(slow_once, *growth(6.0, 15.0).timings)).ratio < 1.1
     # Times that fall as the mounts grow say nothing good.
     assert growth(2.0, 1.0, 3.0).ratio == float("inf")
 
