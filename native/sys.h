@@ -21,7 +21,11 @@ typedef uint8_t u8;
 #define NORETURN __attribute__((noreturn))
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
-#if defined(__x86_64__)
+#if defined(NSRUN_HOSTED)
+/* A kernel that is none: native/fuzz_plan.c. */
+i64 syscall6(i64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f);
+NORETURN void sys_exit(int status);
+#elif defined(__x86_64__)
 static inline i64 syscall6(i64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 {
     i64 result;
@@ -65,17 +69,23 @@ static inline i64 syscall6(i64 nr, u64 a, u64 b, u64 c, u64 d, u64 e, u64 f)
 #define SYS6(name, a, b, c, d, e, f) \
     syscall6(__NR_##name, (u64)(a), (u64)(b), (u64)(c), (u64)(d), (u64)(e), (u64)(f))
 
+#if !defined(NSRUN_HOSTED)
 static inline NORETURN void sys_exit(int status)
 {
     for (;;)
         SYS1(exit_group, status);
 }
+#endif
 
+#if defined(NSRUN_HOSTED)
+#include <string.h>
+#else
 void *memcpy(void *to, const void *from, size_t size);
 void *memmove(void *to, const void *from, size_t size);
 void *memset(void *at, int value, size_t size);
 int memcmp(const void *one, const void *other, size_t size);
 size_t strlen(const char *text);
+#endif
 
 /* Memory of zeros that is never given back; NULL when there is none. */
 void *sys_memory(size_t size, int shared);
