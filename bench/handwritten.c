@@ -65,10 +65,7 @@ static int filesystem(const char *type)
     return fs;
 }
 
-static void option(int fs, const char *key, const char *value)
-{
-    CALL(fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0);
-}
+#define option(fs, key, value) CALL(fsconfig, fs, FSCONFIG_SET_STRING, key, value, 0)
 
 static int mounted(int fs, unsigned attributes)
 {
@@ -210,11 +207,11 @@ static void devices(int root)
     device(dev, "/dev/random", 1, 8);
     device(dev, "/dev/urandom", 1, 9);
     device(dev, "/dev/tty", 5, 0);
-    must(symlinkat("/proc/self/fd", dev, "fd"), "fd");
-    must(symlinkat("/proc/self/fd/0", dev, "stdin"), "stdin");
-    must(symlinkat("/proc/self/fd/1", dev, "stdout"), "stdout");
-    must(symlinkat("/proc/self/fd/2", dev, "stderr"), "stderr");
-    must(symlinkat("pts/ptmx", dev, "ptmx"), "ptmx");
+    static const char *links[][2] = {{"/proc/self/fd", "fd"}, {"/proc/self/fd/0", "stdin"},
+                                     {"/proc/self/fd/1", "stdout"}, {"/proc/self/fd/2", "stderr"},
+                                     {"pts/ptmx", "ptmx"}};
+    for (size_t i = 0; i < sizeof links / sizeof *links; i++)
+        must(symlinkat(links[i][0], dev, links[i][1]), links[i][1]);
 
     fs = filesystem("devpts");
     CALL(fsconfig, fs, FSCONFIG_SET_FLAG, "newinstance", NULL, 0);
@@ -251,30 +248,25 @@ static void masks(int root)
 {
     int null = (int)must(open("/dev/null", O_PATH | O_CLOEXEC), "/dev/null");
     is_device(null, 1, 3);
-    hide_file(root, null, "proc/interrupts");
-    hide_file(root, null, "proc/kcore");
-    hide_file(root, null, "proc/keys");
-    hide_file(root, null, "proc/latency_stats");
-    hide_file(root, null, "proc/sched_debug");
-    hide_file(root, null, "proc/timer_list");
-    hide_file(root, null, "proc/timer_stats");
-    hide_folder(root, "proc/acpi");
-    hide_folder(root, "proc/asound");
-    hide_folder(root, "proc/scsi");
-    hide_folder(root, "sys/firmware");
-    hide_folder(root, "sys/devices/virtual/powercap");
-    hide_folder(root, "sys/fs/selinux");
+    static const char *files[] = {"proc/interrupts", "proc/kcore", "proc/keys",
+                                  "proc/latency_stats", "proc/sched_debug", "proc/timer_list",
+                                  "proc/timer_stats"};
+    static const char *folders[] = {"proc/acpi", "proc/asound", "proc/scsi", "sys/firmware",
+                                    "sys/devices/virtual/powercap", "sys/fs/selinux"};
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        hide_file(root, null, files[i]);
+    for (size_t i = 0; i < sizeof folders / sizeof *folders; i++)
+        hide_folder(root, folders[i]);
     for (int cpu = 0; cpu < CPUS; cpu++) {
         char path[64];
         snprintf(path, sizeof path, "sys/devices/system/cpu/cpu%d/thermal_throttle", cpu);
         hide_folder(root, path);
     }
     close(null);
-    read_only(root, "proc/bus");
-    read_only(root, "proc/fs");
-    read_only(root, "proc/irq");
-    read_only(root, "proc/sys");
-    read_only(root, "proc/sysrq-trigger");
+    static const char *fixed[] = {"proc/bus", "proc/fs", "proc/irq", "proc/sys",
+                                  "proc/sysrq-trigger"};
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++)
+        read_only(root, fixed[i]);
 }
 
 static void give_up_privileges(void)
