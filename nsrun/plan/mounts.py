@@ -170,9 +170,10 @@ def mount_entry(draft: Draft, facts: Facts, tree: Tree, mount: Mount, sources: S
         _umount(draft, tree, mount)
     elif mount.type == "" or mount.remount:
         _change(draft, tree, mount)
+    elif is_skipped(facts, mount):
+        return
     elif mount.type == "bind":
-        if not is_skipped(facts, mount):
-            _bind(draft, facts, tree, mount, sources)
+        _bind(draft, facts, tree, mount, sources)
     else:
         _filesystem(draft, tree, mount, sources)
 
@@ -231,7 +232,7 @@ def _filesystem(draft: Draft, tree: Tree, mount: Mount, sources: Sources) -> Non
     if mount.type == "overlay":
         taken = sources.layers.get(mount.path)
         if taken is not None:
-            fd, steps = overlay.taken_entry(draft, mount, taken, options.filesystem)
+            fd, steps = overlay.taken_entry(draft, tree, mount, taken, options.filesystem)
         else:
             fd, steps = overlay.mount_entry(draft, mount, options.filesystem)
         if options.top:

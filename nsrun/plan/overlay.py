@@ -18,6 +18,7 @@ from nsrun.plan.identity import Identity
 from nsrun.plan.launch import Launch
 from nsrun.plan.ops import Op
 from nsrun.plan.sources import send_idmapped
+from nsrun.plan.tree import Tree, unmount
 from nsrun.spec.model import Mount, NamespaceType, Rootfs
 
 _HANDLE = OpenFlag.O_PATH | OpenFlag.O_DIRECTORY | OpenFlag.O_CLOEXEC
@@ -143,7 +144,7 @@ def take_layers(draft: Draft, launch: Launch, mount: Mount) -> TakenLayers:
 
 
 def taken_entry(
-    draft: Draft, mount: Mount, taken: TakenLayers, options: tuple[str, ...]
+    draft: Draft, tree: Tree, mount: Mount, taken: TakenLayers, options: tuple[str, ...]
 ) -> tuple[Reg, list[Op]]:
     """An entry of ``mounts`` whose layers came from the launcher: detached trees, which the
     overlay finds only while they are attached somewhere."""
@@ -168,12 +169,7 @@ def taken_entry(
     mounted, made = configure(
         draft, lower=lower, upper=upper, work=work, options=options, name="m_overlay"
     )
-    hidden: list[Op] = [
-        calls.fchdir(scratch),
-        calls.umount2(".", abi.UmountFlag.MNT_DETACH),
-        calls.close(scratch),
-    ]
-    return mounted, [*steps, *made, *hidden]
+    return mounted, [*steps, *made, *unmount(tree, scratch), calls.close(scratch)]
 
 
 def root_overlay(

@@ -41,7 +41,7 @@ def _host_paths(spec: Spec) -> list[str]:
     binds: dict[str, list[str]] = {}
     for mount in spec.mounts:
         target = ancestors(os.path.normpath(mount.target))[-1]
-        if mount.type == "bind":
+        if mount.type == "bind" or (mount.optional and mount.source.startswith("/")):
             paths.append(mount.source)
         paths += [*mount.lower, *(p for p in (mount.upper, mount.work) if p is not None)]
         paths += _behind_binds(target, binds)

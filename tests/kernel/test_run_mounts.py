@@ -234,6 +234,22 @@ def test_an_overlay_entry(bare: Box) -> None:
     assert not (base / "new").exists()
 
 
+@requires("overlay_userns", "overlay")
+def test_an_overlay_entry_without_a_rootfs(box: Box) -> None:
+    """The command starts in the caller's folder, whatever the making of the overlay took."""
+    base, over = (box.folder_of_user(f"o/{name}") for name in ("base", "over"))
+    (base / "lower").write_text("low\n")
+    layers = {"type": "overlay", "target": "/mnt", "lower": [str(over), str(base)]}
+    here = box.out("pwd", namespaces=SPACES)
+    assert box.out("pwd; cat /mnt/lower", namespaces=SPACES, mounts=[layers]) == f"{here}\nlow"
+
+
+def test_an_optional_device_that_is_not_there(bare: Box) -> None:
+    missing = {"type": "ext4", "source": "/dev/none", "target": "/mnt"}
+    assert "does not exist" in bare.refused(mounts=[missing])
+    assert "/mnt" not in table(bare, [{**missing, "optional": True}])
+
+
 # --- order -----------------------------------------------------------------------------------
 
 
