@@ -104,6 +104,7 @@ def _stop(number: int, frame: FrameType | None) -> None:
 
 def _inner(args: argparse.Namespace) -> int:
     processes.adopt_orphans()
+    processes.end_with_parent()
     begun = time.monotonic()
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
     area = Area(folder=args.inside)
