@@ -9,19 +9,27 @@ NSRUN := $(VENV)/bin/nsrun
 SPEC := specs/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sweep check bench generate golden clean
+.PHONY: help setup demo test sweep check bench native generate golden clean
 
 help:
 	@sed -n 's/^# //p' Makefile | sed '/^PYTHON/d'
 	@echo 'make setup   .venv with an nsrun command, and the system packages it needs'
+	@echo 'make native  the C program alone, into .venv/bin/nsrun'
 	@echo 'make generate  write the generated files again'
 	@echo 'make clean   remove what these made'
 
-$(VENV)/.ready: pyproject.toml tools/setup tools/check_interpreter.py
+$(VENV)/.ready: pyproject.toml tools/setup tools/native tools/check_interpreter.py
 	@tools/setup $(PYTHON)
+	@touch $@ $(VENV)/.native
+
+# The launcher alone, where only C has changed since.
+$(VENV)/.native: $(VENV)/.ready CMakeLists.txt $(wildcard native/*.c native/*.h)
+	@tools/native
 	@touch $@
 
-setup: $(VENV)/.ready
+setup: $(VENV)/.native
+
+native: setup
 
 demo: setup
 	@echo '$$ cat $(SPEC)'; cat $(SPEC); echo
