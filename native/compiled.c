@@ -42,7 +42,7 @@ void launch_compiled(char **argv, char **envp)
         refuse(argv[0], "the plan behind the program is damaged", "");
     const char *differs = entry_differs(entry, envp);
     if (differs)
-        refuse(argv[0], "this is not what it was compiled for: ", differs);
+        refuse(argv[0], "it was compiled for, and needs, ", differs);
     struct launch found = {.plan = (const u8 *)entry + entry->size,
                            .plan_size = size - entry->size,
                            .plan_fd = -1,

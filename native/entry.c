@@ -135,8 +135,14 @@ static int same_stat(struct roots *roots, const struct entry_header *entry,
            s.stx_ctime.tv_nsec == d->ctime_nsec;
 }
 
-/* A small file; its size, or -errno. */
-static i64 read_small(const char *path, char *at, size_t size)
+/* The small file that was read last: some are looked at for two reasons, one after the other. */
+struct file {
+    const char *path;
+    i64 size;
+    char at[ENTRY_CONTENT_MAX];
+};
+
+static i64 read_file(const char *path, char *at, size_t size)
 {
     i64 fd = SYS4(openat, AT_FDCWD, path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0);
     if (fd < 0)
@@ -149,12 +155,23 @@ static i64 read_small(const char *path, char *at, size_t size)
     return (i64)used;
 }
 
-static int same_content(const struct entry_header *entry, const struct entry_depend *d, char *at)
+/* Its size, or -errno. */
+static i64 read_small(struct file *file, const char *path)
 {
-    i64 size = read_small((const char *)entry + d->path, at, ENTRY_CONTENT_MAX);
+    if (file->path != path) {
+        file->path = path;
+        file->size = read_file(path, file->at, sizeof file->at);
+    }
+    return file->size;
+}
+
+static int same_content(const struct entry_header *entry, const struct entry_depend *d,
+                        struct file *file)
+{
+    i64 size = read_small(file, (const char *)entry + d->path);
     if (size < 0 || d->error)
         return size == -(i64)d->error;
-    return size == d->data_size && !memcmp(at, (const char *)entry + d->data, d->data_size);
+    return size == d->data_size && !memcmp(file->at, (const char *)entry + d->data, d->data_size);
 }
 
 static int has_line(const char *at, const char *end, const char *line, size_t size)
@@ -170,9 +187,11 @@ static int has_line(const char *at, const char *end, const char *line, size_t si
     return 0;
 }
 
-static int has_lines(const struct entry_header *entry, const struct entry_depend *d, char *at)
+static int has_lines(const struct entry_header *entry, const struct entry_depend *d,
+                     struct file *file)
 {
-    i64 size = read_small((const char *)entry + d->path, at, ENTRY_CONTENT_MAX);
+    const char *at = file->at;
+    i64 size = read_small(file, (const char *)entry + d->path);
     if (size < 0)
         return 0;
     const char *line = (const char *)entry + d->data, *end = line + d->data_size;
@@ -214,10 +233,12 @@ static int at_least(const char *release, u32 major, u32 minor)
 }
 
 /* The signals that are ignored, as /proc/self/status says (proc_pid_status(5), SigIgn). */
-static int same_ignored(const struct entry_header *entry, const struct entry_depend *d, char *at)
+static int same_ignored(const struct entry_header *entry, const struct entry_depend *d,
+                        struct file *file)
 {
     static const char name[] = "\nSigIgn:\t";
-    i64 size = read_small((const char *)entry + d->path, at, ENTRY_CONTENT_MAX);
+    const char *at = file->at;
+    i64 size = read_small(file, (const char *)entry + d->path);
     u64 ignored = 0;
     i64 place = 0;
     while (place + (i64)sizeof name - 1 + 16 <= size && memcmp(at + place, name, sizeof name - 1))
@@ -242,22 +263,23 @@ static int same_limits(const struct entry_header *entry, const struct entry_depe
 
 const char *entry_differs(const struct entry_header *entry, char **envp)
 {
-    static char content[ENTRY_CONTENT_MAX];
+    static struct file file;
     static struct new_utsname name;
     struct roots roots = {0, -1};
+    file.path = NULL;
     SYS1(uname, &name);
     for (u32 i = 0; i < entry->depends; i++) {
         const struct entry_depend *d = &depends(entry)[i];
         int same = 0;
         switch ((enum depend_kind)d->kind) {
         case DEPEND_KIND_STAT: same = same_stat(&roots, entry, d); break;
-        case DEPEND_KIND_CONTENT: same = same_content(entry, d, content); break;
-        case DEPEND_KIND_LINES: same = has_lines(entry, d, content); break;
+        case DEPEND_KIND_CONTENT: same = same_content(entry, d, &file); break;
+        case DEPEND_KIND_LINES: same = has_lines(entry, d, &file); break;
         case DEPEND_KIND_ENV: same = same_variable(entry, d, envp); break;
         case DEPEND_KIND_RELEASE: same = same_text(entry, d, name.release); break;
         case DEPEND_KIND_MACHINE: same = same_text(entry, d, name.machine); break;
         case DEPEND_KIND_KERNEL: same = at_least(name.release, d->dev_major, d->dev_minor); break;
-        case DEPEND_KIND_IGNORED: same = same_ignored(entry, d, content); break;
+        case DEPEND_KIND_IGNORED: same = same_ignored(entry, d, &file); break;
         case DEPEND_KIND_LIMITS: same = same_limits(entry, d); break;
         }
         if (!same) {

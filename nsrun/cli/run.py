@@ -116,9 +116,16 @@ def conclude(plan: Plan, outcome: Outcome, context: HintContext | None = None) -
     def why(
         call: str, errno: str, args: tuple[str | int, ...]
     ) -> tuple[tuple[str, ...], tuple[str, ...]]:
-        from nsrun.host.hints import explain
+        from dataclasses import replace
 
-        return explain(call, errno, args, context)
+        from nsrun.host.hint import HintContext
+        from nsrun.host.hints import explain
+        from nsrun.render.asked import replayed_before
+
+        known = context or HintContext()
+        if outcome.failure is not None:
+            known = replace(known, before=replayed_before(plan, outcome.failure))
+        return explain(call, errno, args, known)
 
     diagnostics = outcome_diagnostics(plan, outcome, why)
     if diagnostics:

@@ -113,7 +113,12 @@ def _caller() -> Iterator[Depend]:
 
 
 def _helpers(environ: Mapping[str, str]) -> Iterator[Depend]:
-    """newuidmap and newgidmap: where they are found, and that they are nowhere before."""
+    """newuidmap and newgidmap: where they are found, and that they are nowhere before.
+
+    Root writes its maps itself.
+    """
+    if os.geteuid() == 0:
+        return
     folders = [f for f in environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(f)]
     for name in ("newuidmap", "newgidmap"):
         for folder in dict.fromkeys((*folders, "/usr/bin")):

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+Args = tuple[str | int, ...]
+Replayed = tuple[str, Args, str]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HintContext:
     """What the reporter knows of the run.
 
     ``rootfs``: the host folder that the command's paths lie in, None for the caller's root.
-    ``pid_namespace``: the file of a joined pid namespace.
+    ``pid_namespace``: the file of a joined pid namespace. ``before``: the steps that stand
+    before the failed one, each (call, arguments, the register of its result or "").
     """
 
     rootfs: str | None = None
     pid_namespace: str | None = None
+    before: tuple[Replayed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nsrun.host import hints_exec, hints_ids, hints_mount
+from nsrun.host import (
+    hints_exec,
+    hints_ids,
+    hints_mount,
+    hints_overlay,
+    hints_paths,
+    hints_sysctl,
+)
 from nsrun.host.hint import Hint, HintContext
 
 Explainer = Callable[[tuple[str | int, ...], HintContext], Hint | None]
@@ -22,29 +29,49 @@ class _Row:
     explainer: Explainer
 
 
+_FILE = ("open_tree", "openat", "openat2")
+_MAKE = ("mkdirat", "mknodat")
+
+# Several rows may fit; the first explainer that sees its cause is believed.
 _TABLE: tuple[_Row, ...] = (
-    _Row(("execve",), ("ENOENT",), hints_exec.missing_loader),
+    _Row(("execve",), ("ENOENT",), hints_exec.not_found),
     _Row(("execve",), ("EACCES",), hints_exec.not_executable),
     _Row(("execve",), ("ENOEXEC",), hints_exec.not_a_program),
-    _Row(("chdir",), ("ENOENT",), hints_exec.no_such_folder),
+    _Row(("chdir",), ("ENOENT", "ENOTDIR"), hints_paths.no_such_folder),
     _Row(("clone3", "unshare"), ("ENOSPC", "EUSERS"), hints_ids.namespace_limit),
     _Row(("clone3", "unshare"), ("EPERM",), hints_ids.namespaces_forbidden),
     _Row(("clone3", "clone"), ("ENOMEM",), hints_ids.init_has_ended),
-    _Row(("setns",), ("EINVAL",), hints_ids.wrong_type),
+    _Row(("setns",), ("EINVAL",), hints_ids.cannot_enter),
     _Row(("setns",), ("EPERM",), hints_ids.not_the_owner),
     _Row(("setresuid", "setresgid"), ("EINVAL",), hints_ids.not_mapped),
     _Row(("setgroups",), ("EPERM",), hints_ids.setgroups_denied),
     _Row(("prlimit64",), ("EPERM",), hints_ids.hard_limit),
+    _Row(("write",), ("EPERM", "EINVAL"), hints_ids.map_refused),
+    _Row(("write",), ("EINVAL", "ERANGE"), hints_sysctl.value_refused),
     _Row(("spawn",), ("ENOENT",), hints_exec.no_helper),
-    _Row(("open_tree",), ("EINVAL",), hints_mount.unbindable),
-    _Row(("open_tree", "openat", "openat2"), ("ENOENT",), hints_mount.missing_part),
-    _Row(("open_tree", "openat", "openat2"), ("EACCES",), hints_mount.closed_folder),
-    _Row(("openat2",), ("ELOOP",), hints_mount.link_in_the_way),
+    _Row(("spawn",), ("",), hints_ids.helper_failed),
+    _Row(("open_tree",), ("EINVAL",), hints_mount.not_bindable),
+    _Row(("openat2",), ("ENOENT",), hints_sysctl.no_such_sysctl),
+    _Row(("openat2",), ("EACCES",), hints_sysctl.not_writable),
+    _Row(("openat2",), ("EROFS",), hints_sysctl.on_read_only),
+    _Row(_FILE, ("ENOENT",), hints_paths.missing_part),
+    _Row(_FILE, ("EACCES",), hints_paths.closed_folder),
+    _Row(("openat2",), ("ELOOP",), hints_paths.link_in_the_way),
+    _Row(_MAKE, ("EROFS",), hints_paths.read_only),
+    _Row(("symlinkat",), ("EROFS",), hints_paths.link_read_only),
+    _Row(_MAKE, ("EACCES",), hints_paths.not_writable),
     _Row(("fsopen",), ("ENODEV",), hints_mount.no_such_filesystem),
+    _Row(("fsconfig",), ("EINVAL", "ENOENT", "ELOOP", "EBUSY"), hints_overlay.cannot_be_made),
+    _Row(("fsconfig",), ("EBUSY",), hints_mount.busy),
     _Row(("fsmount", "fsconfig", "mount"), ("EPERM",), hints_mount.too_revealing),
-    _Row(("mkdirat", "mknodat", "symlinkat"), ("EROFS",), hints_mount.read_only),
+    _Row(("move_mount", "mount"), ("ENOSPC",), hints_mount.mount_limit),
+    _Row(("move_mount",), ("EINVAL", "ENOTDIR"), hints_mount.not_alike),
     _Row(("mount",), ("EINVAL",), hints_mount.pin_on_shared),
+    _Row(("mount",), ("EPERM",), hints_mount.mounting_forbidden),
+    _Row(("mount_setattr",), ("EINVAL",), hints_mount.attributes_refused),
     _Row(("mount_setattr",), ("EPERM",), hints_mount.locked_flags),
+    # Asked before a run, of a host path alone.
+    _Row(("idmap",), ("EINVAL", "EPERM"), hints_mount.cannot_be_idmapped),
 )
 
 
@@ -59,7 +86,7 @@ def explain(
         if call in row.calls and errno in row.errnos:
             try:
                 found = row.explainer(args, context or HintContext())
-            except OSError:
+            except (OSError, ValueError):
                 # What cannot be looked at explains nothing, and hides no failure.
                 found = None
             if found is not None:

@@ -20,7 +20,7 @@ KINDS: dict[int, str] = {
     CloneFlag.CLONE_NEWCGROUP: "cgroup",
     CloneFlag.CLONE_NEWTIME: "time",
 }
-# The name of each kind below /proc/PID/ns (namespaces(7)).
+# The name of each kind below /proc/PID/ns, and in user.max_NAME_namespaces (namespaces(7)).
 PROC_NAMES: dict[str, str] = {
     "user": "user",
     "mount": "mnt",
@@ -101,6 +101,26 @@ def related(path: str, request: int) -> int | None:
         return os.fstat(other).st_ino
     finally:
         os.close(other)
+
+
+def has_ancestor(path: str, ancestor: int) -> bool:
+    """Whether a pid or user namespace lies below the one with the inode ``ancestor``."""
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return False
+    while True:
+        try:
+            parent = fcntl.ioctl(fd, NS_GET_PARENT)
+        except OSError:
+            # EPERM: what follows lies outside of the caller's own.
+            return False
+        finally:
+            os.close(fd)
+        fd = parent
+        if os.fstat(fd).st_ino == ancestor:
+            os.close(fd)
+            return True
 
 
 def inode(path: str) -> int | None:

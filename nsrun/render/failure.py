@@ -13,10 +13,11 @@ from collections.abc import Callable, Iterator
 from typing import assert_never
 
 from nsrun.diag import Diagnostic, Severity
-from nsrun.kernel.values import Arg, Bytes, Call, Expect, Fmt, Int, Length, Out, Reg, Str, Strings
+from nsrun.kernel.values import Call, Expect, Out, Str
 from nsrun.plan.model import Action, Placed, Plan
-from nsrun.plan.ops import Clone, Netlink, Op, Spawn
-from nsrun.render.steps import buffer_text, format_text, step_text
+from nsrun.plan.ops import Op, Spawn
+from nsrun.render.asked import call_name, call_values
+from nsrun.render.steps import format_text, step_text
 from nsrun.replay.outcome import (
     NOT_EXECUTABLE,
     NOT_FOUND,
@@ -82,7 +83,7 @@ def failure_diagnostic(
             errno=failure.errno_name,
             notes=_said(None, failure),
         )
-    why, tips = explain(_name(placed.op), failure.errno_name, _values(placed.op))
+    why, tips = explain(call_name(placed.op), failure.errno_name, call_values(placed.op))
     found = _located(placed.action)
     return dataclasses.replace(
         found,
@@ -268,54 +269,3 @@ def signal_name(number: int) -> str:
         return signal.Signals(number).name
     except ValueError:
         return str(number)
-
-
-# --- for the explainers --------------------------------------------------------------------------
-
-
-def _name(op: Op) -> str:
-    """What an explainer is asked about: a system call's name, or the operation's."""
-    match op:
-        case Call():
-            return op.name
-        case Clone():
-            return "clone3"
-        case _:
-            return type(op).__name__.lower()
-
-
-def _values(op: Op) -> tuple[str | int, ...]:
-    """The arguments as plain values: numbers, strings, and for the rest what the listing shows."""
-    match op:
-        case Call():
-            return tuple(map(_value, op.args))
-        case Clone():
-            return (op.flags.value,)
-        case Netlink():
-            return (op.message.text,)
-        case Spawn():
-            return tuple(map(_value, op.argv))
-        case _:
-            return ()
-
-
-def _value(arg: Arg) -> str | int:
-    match arg:
-        case Int():
-            return arg.value
-        case Str():
-            return arg.value
-        case Fmt():
-            return format_text(arg)
-        case Length():
-            return format_text(arg.of)
-        case Strings():
-            return " ".join(arg.values)
-        case Bytes():
-            return arg.text or buffer_text(arg, full=True)
-        case Out():
-            return arg.text
-        case Reg():
-            return f"%{arg.name}"
-        case _:
-            assert_never(arg)

@@ -50,8 +50,10 @@ def test_a_script_without_its_interpreter(tmp_path: Path) -> None:
     assert "/bin/nothing is missing" in why[0]
 
 
-def test_a_program_that_is_not_there_explains_nothing(tmp_path: Path) -> None:
-    assert explain("execve", "ENOENT", ("/none",), HintContext(rootfs=str(tmp_path))) == NOTHING
+def test_a_program_that_is_not_there_is_named_to_its_first_missing_part(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    why, _ = explain("execve", "ENOENT", ("/bin/a/b",), HintContext(rootfs=str(tmp_path)))
+    assert why == (f"/bin/a does not exist in {tmp_path}",)
 
 
 def test_no_execute_permission(tmp_path: Path) -> None:
