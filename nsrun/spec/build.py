@@ -17,6 +17,7 @@ from nsrun.diag import Diagnostic, NsrunError, sort_key
 from nsrun.spec import build_mounts, build_namespaces, build_process
 from nsrun.spec.document import Document
 from nsrun.spec.model import Spec
+from nsrun.spec.path import top_key
 from nsrun.spec.reader import Reader, Value
 
 _SUFFIX = re.compile(r"(?:\.(?:ya?ml|json))?(?:\.j2)?\Z")
@@ -62,15 +63,22 @@ _FIELDS: dict[str, Callable[[Reader, Value, str], Any]] = {
     "labels": build_process.texts,
     "hooks": build_process.hooks,
 }
+# Keys that are read entry by entry: what is wrong with one says nothing about the others.
+BY_ENTRY = frozenset({"mounts", "files", "env", "rlimits", "sysctl"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Built:
-    """A spec and what is wrong with it; the keys in ``broken`` have their default in ``spec``."""
+    """A spec and what is wrong with it.
+
+    The keys in ``broken`` have their default in ``spec``; those in ``partial`` lack the entries
+    in which something is wrong.
+    """
 
     spec: Spec
     diagnostics: tuple[Diagnostic, ...]
     broken: frozenset[str]
+    partial: frozenset[str]
 
 
 def build(document: Document, command: tuple[str, ...] | None = None) -> Spec:
@@ -90,21 +98,25 @@ def build_parts(
     document: Document,
     command: tuple[str, ...] | None = None,
     broken: frozenset[str] = frozenset(),
+    unread: frozenset[str] = frozenset(),
 ) -> Built:
-    """As :func:`build`, but the keys in ``broken`` are left out, and problems are returned."""
+    """As :func:`build`, but the keys in ``broken`` and the entries at the places of ``unread``,
+    which are of keys in ``BY_ENTRY``, are left out, and problems are returned."""
     base = os.path.dirname(os.path.abspath(document.file)) if document.file else os.getcwd()
-    reader = Reader(document, base)
+    reader = Reader(document, base, unread=unread)
     data: dict[str, Any] = document.data if isinstance(document.data, dict) else {}
     values: dict[str, Any] = {}
     bad = set(broken)
+    partial = {top_key(place) for place in unread}
     for key, read in _FIELDS.items():
         if key not in data or key in bad:
             continue
         before = len(reader.report.diagnostics)
         value = read(reader, data[key], key)
-        if len(reader.report.diagnostics) > before:
-            bad.add(key)
-        else:
+        wrong = len(reader.report.diagnostics) > before
+        if wrong:
+            (partial if key in BY_ENTRY else bad).add(key)
+        if not wrong or key in BY_ENTRY:
             values[key] = value
     values["command"] = _command(reader, data, values, command, bad)
     env = {**values.pop("env_file", {}), **values.pop("env", {})}
@@ -115,10 +127,13 @@ def build_parts(
         sha256=document.sha256,
         env=MappingProxyType(env),
         spans=document.spans,
+        key_spans=document.key_spans,
         **values,
     )
     found = tuple(sorted(reader.report.diagnostics, key=sort_key))
-    return Built(spec=spec, diagnostics=found, broken=frozenset(bad))
+    return Built(
+        spec=spec, diagnostics=found, broken=frozenset(bad), partial=frozenset(partial - bad)
+    )
 
 
 def _command(

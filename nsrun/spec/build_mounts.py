@@ -7,7 +7,7 @@ from typing import Literal
 from nsrun.spec.build_namespaces import idmap as read_idmap
 from nsrun.spec.model import FileEntry, IdMap, Mount, Overlay, PathList, Rootfs
 from nsrun.spec.mount_words import PROPAGATION
-from nsrun.spec.path import item_path, key_path
+from nsrun.spec.path import item_path
 from nsrun.spec.reader import Reader, Value
 from nsrun.spec.units import parse_mode
 from nsrun.spec.words import quote
@@ -36,14 +36,11 @@ def rootfs(reader: Reader, value: Value, path: str) -> Rootfs:
 
 
 def mounts(reader: Reader, value: Value, path: str) -> tuple[Mount, ...]:
-    made = []
-    for index, entry in enumerate(value):
-        place = item_path(path, index)
-        if isinstance(entry, str):
-            made.append(_short(reader, entry, place))
-        else:
-            made.append(_mount(reader, entry, place))
-    return tuple(made)
+    def one(_: int, entry: Value, place: str) -> Mount:
+        read = _short if isinstance(entry, str) else _mount
+        return read(reader, entry, place)
+
+    return tuple(mount for _, mount in reader.each(value, path, one))
 
 
 def _short(reader: Reader, value: str, path: str) -> Mount:
@@ -162,11 +159,11 @@ def _lower(reader: Reader, value: Value, path: str) -> tuple[str, ...]:
 
 
 def files(reader: Reader, value: Value, path: str) -> tuple[FileEntry, ...]:
-    return tuple(
-        _file(reader, target, entry, key_path(path, target))
-        for target, entry in value.items()
-        if not target.startswith("x-")
-    )
+    def one(target: str, entry: Value, place: str) -> FileEntry:
+        return _file(reader, target, entry, place)
+
+    yours = {target: entry for target, entry in value.items() if not target.startswith("x-")}
+    return tuple(file for _, file in reader.each(yours, path, one))
 
 
 def _file(reader: Reader, target: str, value: Value, path: str) -> FileEntry:
@@ -196,9 +193,9 @@ def _file(reader: Reader, target: str, value: Value, path: str) -> FileEntry:
             f"{path}.mode",
             f"{quote(value['mode'])} is no mode: the most is `07777`",
         )
-    cleaned = reader.target(target, path)
+    cleaned = reader.target(target, path, key=True)
     if cleaned == "/":
-        reader.problem("NS318", path, "the root folder cannot be made")
+        reader.problem("NS318", path, "the root folder cannot be made", key=True)
     symlink = value.get("symlink")
     return FileEntry(
         target=cleaned,

@@ -37,27 +37,29 @@ def arguments(reader: Reader, value: Value, path: str) -> tuple[str, ...]:
 def env(reader: Reader, value: Value, path: str) -> Mapping[str, str | None]:
     if isinstance(value, list):
         return _env_list(reader, value, path)
-    made: dict[str, str | None] = {}
-    for name, content in value.items():
-        place = key_path(path, name)
-        _variable(reader, name, place)
-        made[name] = None if content is None else reader.text(content, place)
-    return made
+
+    def one(name: str, content: Value, place: str) -> str | None:
+        _variable(reader, name, place, key=True)
+        return None if content is None else reader.text(content, place)
+
+    return dict(reader.each(value, path, one))
 
 
 def _env_list(reader: Reader, value: Value, path: str) -> Mapping[str, str | None]:
     made: dict[str, str | None] = {}
-    for index, entry in enumerate(value):
-        place = item_path(path, index)
+
+    def one(_: int, entry: Value, place: str) -> None:
         name, equals, content = reader.text(entry, place).partition("=")
         _variable(reader, name, place)
         if name in made:
             reader.problem("NS318", place, f"the variable {quote(name)} is given twice")
         made[name] = content if equals else None
+
+    reader.each(value, path, one)
     return made
 
 
-def _variable(reader: Reader, name: str, path: str) -> None:
+def _variable(reader: Reader, name: str, path: str, *, key: bool = False) -> None:
     # environ(7): a name ends at the first `=`; nothing could ever read a name with one in it.
     if not names.VARIABLE_NAME.fullmatch(name):
         reader.problem(
@@ -65,6 +67,7 @@ def _variable(reader: Reader, name: str, path: str) -> None:
             path,
             f"{quote(name)} cannot be the name of a variable",
             label="a name is not empty and has no `=` and no control character",
+            key=key,
         )
 
 
@@ -197,27 +200,28 @@ def _caps(reader: Reader, value: Value, path: str) -> tuple[str, ...]:
 
 
 def rlimits(reader: Reader, value: Value, path: str) -> tuple[Rlimit, ...]:
-    made: dict[str, Rlimit] = {}
-    for key, written in value.items():
-        place = key_path(path, key)
-        name = names.rlimit(key)
-        if key.startswith("x-"):
-            continue
-        if name is None:
+    given: set[str] = set()
+
+    def one(key: str, written: Value, place: str) -> Rlimit:
+        name = names.rlimit(key) or ""
+        if not name:
             reader.problem(
                 "NS315",
                 place,
                 f"there is no resource limit {quote(key)}",
                 help=(names.nearest(key, [n.upper() for n in names.RLIMITS]).lower(),),
+                key=True,
             )
-        elif name in made:
-            reader.problem("NS318", place, f"the limit {quote(name)} is given twice")
-        else:
-            first, colon, second = str(written).partition(":")
-            soft = _limit(reader, first, place)
-            hard = _limit(reader, second, place) if colon else soft
-            made[name] = Rlimit(name=name, soft=soft, hard=hard)
-    return tuple(made.values())
+        elif name in given:
+            reader.problem("NS318", place, f"the limit {quote(name)} is given twice", key=True)
+        given.add(name)
+        first, colon, second = str(written).partition(":")
+        soft = _limit(reader, first, place)
+        hard = _limit(reader, second, place) if colon else soft
+        return Rlimit(name=name, soft=soft, hard=hard)
+
+    yours = {key: written for key, written in value.items() if not key.startswith("x-")}
+    return tuple(limit for _, limit in reader.each(yours, path, one))
 
 
 def _limit(reader: Reader, text: str, path: str) -> int | None:
@@ -237,7 +241,9 @@ def texts(reader: Reader, value: Value, path: str) -> Mapping[str, str]:
 
 
 def sysctl(reader: Reader, value: Value, path: str) -> Mapping[str, str]:
-    return texts(reader, {k: v for k, v in value.items() if not k.startswith("x-")}, path)
+    yours = {key: written for key, written in value.items() if not key.startswith("x-")}
+    read = reader.each(yours, path, lambda _, written, place: reader.text(written, place))
+    return MappingProxyType(dict(read))
 
 
 def hooks(reader: Reader, value: Value, path: str) -> Hooks:

@@ -47,17 +47,18 @@ CHECKS: tuple[Check, ...] = (
 )
 
 
-def check(spec: Spec, *, skip: Iterable[str] = ()) -> list[Diagnostic]:
+def check(spec: Spec, *, skip: Iterable[str] = (), partial: Iterable[str] = ()) -> list[Diagnostic]:
     """Errors and warnings about ``spec``, sorted by place.
 
     ``skip``: top-level keys that could not be read; checks that look at them are left out.
+    ``partial``: those that lack entries; only checks of single entries look at them.
     Looks at the host's files, and changes nothing.
     """
-    unread = frozenset(skip)
+    unread, some = frozenset(skip), frozenset(partial)
     found = [
         diagnostic
         for rule in CHECKS
-        if not unread.intersection(rule.keys)
+        if rule.holds_for(unread, some)
         for diagnostic in rule.run(spec)
     ]
     return sorted(found, key=sort_key)

@@ -72,7 +72,7 @@ def rootfs_exists(spec: Spec) -> Problems:
         yield from _folder(spec, "rootfs.overlay.work", overlay.work)
 
 
-@looks_at("mounts")
+@looks_at(each=("mounts",))
 def sources_exist(spec: Spec) -> Problems:
     for mount in spec.mounts:
         path = f"{mount.path}.source"

@@ -13,7 +13,7 @@ from nsrun.spec.words import did_you_mean, quote, quote_path
 _DEFAULT_TARGETS = ("/proc", "/sys", "/dev")
 
 
-@looks_at("mounts")
+@looks_at(each=("mounts",))
 def a_mount_has_what_its_type_needs(spec: Spec) -> Problems:
     for mount in spec.mounts:
         match mount.type:
@@ -113,7 +113,7 @@ def _file_system(spec: Spec, mount: Mount) -> Problems:
     yield from _has_no(spec, mount, "recursive", "lower", "upper", "work")
 
 
-@looks_at("mounts")
+@looks_at(each=("mounts",))
 def mount_options_are_known(spec: Spec) -> Problems:
     for mount in spec.mounts:
         path = f"{mount.path}.options"

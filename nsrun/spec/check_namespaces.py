@@ -94,7 +94,7 @@ def init_needs_pid(spec: Spec) -> Problems:
         yield _needs(spec, "init", NamespaceType.PID, new=True)
 
 
-@looks_at("mounts", "namespaces")
+@looks_at("namespaces", each=("mounts",))
 def idmapped_mount_needs_user(spec: Spec) -> Problems:
     for mount in spec.mounts:
         if mount.idmap is True and spec.namespace(NamespaceType.USER) is None:
@@ -108,7 +108,7 @@ def idmapped_mount_needs_user(spec: Spec) -> Problems:
             )
 
 
-@looks_at("sysctl", "namespaces", "hostname", "domainname")
+@looks_at("namespaces", "hostname", "domainname", each=("sysctl",))
 def sysctl_is_namespaced(spec: Spec) -> Problems:
     for name, value in spec.sysctl.items():
         path = key_path("sysctl", name)
@@ -124,6 +124,7 @@ def sysctl_is_namespaced(spec: Spec) -> Problems:
                     "net.*, fs.mqueue.*, user.max_*, kernel.msg*, kernel.sem*, "
                     "kernel.shm* and kernel.hostname can be set",
                 ),
+                key=True,
             )
         elif spec.namespace(kind) is None:
             yield problem(
@@ -133,6 +134,7 @@ def sysctl_is_namespaced(spec: Spec) -> Problems:
                 f"{quote(name)} needs the {kind} namespace",
                 label="this would change the caller's own",
                 help=(f"add `{kind}` to `namespaces`",),
+                key=True,
             )
         elif "\n" in value:
             yield problem(spec, "NS314", path, f"the value of {quote(name)} has more than one line")
@@ -143,6 +145,7 @@ def sysctl_is_namespaced(spec: Spec) -> Problems:
                 path,
                 f"{quote(name)} is given twice",
                 notes=(f"`{name.removeprefix('kernel.')}` sets the same",),
+                key=True,
             )
 
 
@@ -227,7 +230,7 @@ def _offset(spec: Spec, namespace: Namespace, path: str, value: int) -> Problems
         yield problem(spec, "NS203", path, "a clock offset of more than 146 years")
 
 
-@looks_at("idmap", "mounts")
+@looks_at("idmap", each=("mounts",))
 def id_ranges_are_sound(spec: Spec) -> Problems:
     maps = [("idmap", spec.idmap)]
     maps += [(f"{m.path}.idmap", m.idmap) for m in spec.mounts if isinstance(m.idmap, IdMap)]

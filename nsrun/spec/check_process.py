@@ -58,7 +58,7 @@ def capability_sets_agree(spec: Spec) -> Problems:
             )
 
 
-@looks_at("rlimits")
+@looks_at(each=("rlimits",))
 def soft_limit_is_within_the_hard_one(spec: Spec) -> Problems:
     for limit in spec.rlimits:
         if limit.hard is not None and (limit.soft is None or limit.soft > limit.hard):
@@ -91,11 +91,12 @@ def a_terminal_is_the_input(spec: Spec) -> Problems:
         )
 
 
-@looks_at("files")
+@looks_at(each=("files",))
 def files_are_given_once(spec: Spec) -> Problems:
     first: set[str] = set()
     for entry in spec.files:
         if entry.target in first:
             path = key_path("files", entry.target)
-            yield problem(spec, "NS318", path, f"the file {quote(entry.target)} is given twice")
+            what = f"the file {quote(entry.target)} is given twice"
+            yield problem(spec, "NS318", path, what, key=True)
         first.add(entry.target)

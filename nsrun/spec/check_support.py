@@ -19,4 +19,5 @@ def key_is_supported(spec: Spec) -> Problems:
             f"`{key}` is not supported yet",
             label="this would be ignored",
             help=(f"remove `{key}`",),
+            key=True,
         )

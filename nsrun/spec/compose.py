@@ -56,8 +56,6 @@ class Composer:
             finally:
                 loader.dispose()
         except yaml.YAMLError as error:
-            for node in self.stack:
-                self.enter(node)
             self.fail(syntax_error(error, self.text, self.file))
         return self.root
 
@@ -109,7 +107,11 @@ class Composer:
         )
 
     def fail(self, diagnostic: Diagnostic) -> NoReturn:
+        """Stop here, but say what is wrong with the keys of all that is still open."""
         self.report.add(diagnostic)
+        pending, self.stack = self.stack, []
+        for node in pending:
+            self.enter(node)
         raise NsrunError(self.report.sorted())
 
     def scalar(self, event: yaml.ScalarEvent) -> None:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from nsrun.diag import Collector, Diagnostic, NsrunError
-from nsrun.spec.build import build_parts
+from nsrun.spec.build import BY_ENTRY, build_parts
 from nsrun.spec.check import check
 from nsrun.spec.document import Document, read_document
 from nsrun.spec.model import Spec
-from nsrun.spec.path import parent_path, top_key
+from nsrun.spec.path import entry_path, parent_path, top_key
 from nsrun.spec.schema import is_stack, validate
 
 
@@ -17,7 +17,8 @@ from nsrun.spec.schema import is_stack, validate
 class Loaded:
     """A spec as far as it could be read, and everything said about it, sorted by place.
 
-    ``spec`` is None where nothing could be read; the keys in ``broken`` have their default.
+    ``spec`` is None where nothing could be read; the keys in ``broken`` have their default, or
+    lack the entries that could not be read.
     """
 
     spec: Spec | None
@@ -65,10 +66,12 @@ def _parts(document: Document, command: tuple[str, ...] | None) -> Loaded:
         report.add(_stack(document))
     if is_stack(document) or not isinstance(document.data, dict):
         return Loaded(spec=None, diagnostics=report.sorted())
-    built = build_parts(document, command, _unread(document.data, report.diagnostics))
+    broken, unread = _unread(document.data, report.diagnostics)
+    built = build_parts(document, command, broken, unread)
     report.extend(built.diagnostics)
-    report.extend(check(built.spec, skip=built.broken))
-    return Loaded(spec=built.spec, diagnostics=report.sorted(), broken=built.broken)
+    report.extend(check(built.spec, skip=built.broken, partial=built.partial))
+    broken = built.broken | built.partial
+    return Loaded(spec=built.spec, diagnostics=report.sorted(), broken=broken)
 
 
 def _sound(loaded: Loaded) -> tuple[Spec, tuple[Diagnostic, ...]]:
@@ -77,14 +80,23 @@ def _sound(loaded: Loaded) -> tuple[Spec, tuple[Diagnostic, ...]]:
     return loaded.spec, loaded.diagnostics
 
 
-def _unread(data: dict[str, object], found: list[Diagnostic]) -> frozenset[str]:
-    """The top-level keys with a mistake in them, and those that a misspelt key was meant to be."""
-    unread = {top_key(d.path) for d in found}
+def _unread(
+    data: dict[str, object], found: list[Diagnostic]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The top-level keys with a mistake in them, and those that a misspelt key was meant to be;
+    apart from them the places of single entries, of keys that are read entry by entry."""
+    broken: set[str] = set()
+    entries: set[str] = set()
     for diagnostic in found:
+        entry = entry_path(diagnostic.path)
+        if entry and top_key(entry) in BY_ENTRY:
+            entries.add(entry)
+        else:
+            broken.add(top_key(diagnostic.path))
         if diagnostic.code == "NS201" and not parent_path(diagnostic.path):
             meant = [h.removeprefix("did you mean `").removesuffix("`?") for h in diagnostic.help]
-            unread.update(key for key in meant if key not in data)
-    return frozenset(unread)
+            broken.update(key for key in meant if key not in data)
+    return frozenset(broken), frozenset(entries)
 
 
 def _stack(document: Document) -> Diagnostic:

@@ -193,7 +193,8 @@ class Spec:
 
     ``env`` maps a name to its value, or to None where the caller's own value is passed on;
     ``env_file`` has been read into ``env`` before. ``command`` is the argument vector; a
-    string has become ``/bin/sh -c``. ``spans`` tells where each path of the document stands.
+    string has become ``/bin/sh -c``. ``spans`` tells where each path of the
+    document stands, ``key_spans`` where the key of each does.
     """
 
     name: str
@@ -229,6 +230,9 @@ class Spec:
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     hooks: Hooks = Hooks()
     spans: Mapping[str, Span] = field(default_factory=lambda: MappingProxyType({}), compare=False)
+    key_spans: Mapping[str, Span] = field(
+        default_factory=lambda: MappingProxyType({}), compare=False
+    )
 
     def namespace(self, kind: NamespaceType) -> Namespace | None:
         """The entry of ``namespaces`` of this kind, None where the caller's is shared."""

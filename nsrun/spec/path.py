@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import re
+from itertools import islice
 
 _WORD = re.compile(r"[A-Za-z0-9_-]+")
 _PART = re.compile(r'\.?[A-Za-z0-9_-]+|\[[0-9]+\]|\["(?:[^"\\]|\\.)*"\]')
@@ -38,6 +39,12 @@ def parent_path(path: str) -> str:
     for match in _PART.finditer(path):
         start = match.start()
     return path[:start]
+
+
+def entry_path(path: str) -> str:
+    """The first two parts of ``path``: the entry of a top-level list or mapping, "" above one."""
+    ends = [match.end() for match in islice(_PART.finditer(path), 2)]
+    return path[: ends[1]] if len(ends) == 2 else ""
 
 
 def top_key(path: str) -> str:

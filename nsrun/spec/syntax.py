@@ -36,10 +36,12 @@ _PROBLEMS: tuple[tuple[str, str, str], ...] = (
     ("block sequence entries are not allowed", "a list entry where none can be",
      "put `- ` on a line of its own"),
 )  # fmt: skip
+# libyaml's own limit: it reads ahead, and may stop before the first list or mapping is reported.
+_TOO_DEEP = "maximum nesting depth"
 
 
 def syntax_error(error: yaml.YAMLError, text: str, file: str) -> Diagnostic:
-    """NS101 for ``error``, at the place it names."""
+    """NS101 for ``error``, or NS104 for a limit of the library, at the place it names."""
     import yaml
 
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
@@ -58,7 +60,7 @@ def syntax_error(error: yaml.YAMLError, text: str, file: str) -> Diagnostic:
     if context is not None and what is not None and what != _SCANNING:
         note = f"{what}, begun at {file}:{context.line + 1}:{context.column + 1}"
     return Diagnostic(
-        code="NS101",
+        code="NS104" if _TOO_DEEP in problem else "NS101",
         summary=summary,
         span=Span(file=file, line=line, column=column, end_line=line, end_column=column + 1),
         label="the text cannot be read from here",
@@ -74,6 +76,8 @@ def _character(text: str, line: int, column: int) -> str:
 
 
 def _words(problem: str, char: str) -> tuple[str, str]:
+    if _TOO_DEEP in problem:
+        return "lists and mappings are nested too deep", ""
     if char == "\t":
         return "a tab where only spaces can be", "indent with spaces"
     if "cannot start any token" in problem and char:

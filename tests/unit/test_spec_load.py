@@ -146,3 +146,72 @@ def test_the_model_alone_needs_no_library() -> None:
     parsed = modules("from nsrun.spec.document import parse_document; parse_document('a: b', 'f')")
     assert "yaml" in parsed
     assert "jsonschema" not in parsed
+
+
+def test_a_mistake_in_one_entry_does_not_hide_those_in_others(tmp_path: Path) -> None:
+    text = """\
+command: [sh]
+namespaces: [mount, network]
+mounts:
+  - {type: tmpfs, target: /a, options: "ro"}
+  - {type: tmpfs, target: b}
+  - {type: bind, target: /c}
+  - {type: bind, source: ./none, target: /d}
+files:
+  /e: {content: 1}
+  f: {content: ""}
+  /g: {}
+env:
+  A: [1]
+  B=C: 1
+rlimits:
+  core: x
+  nofil: 1
+  nproc: "2:1"
+sysctl:
+  net.a: [1]
+  vm.swappiness: 1
+"""
+    assert summary(write(tmp_path, text)) == [
+        (4, "NS202"), (5, "NS304"), (6, "NS312"), (7, "NS305"),
+        (9, "NS202"), (10, "NS304"), (11, "NS204"),
+        (13, "NS202"), (14, "NS316"),
+        (16, "NS203"), (17, "NS315"), (18, "NS318"),
+        (20, "NS202"), (21, "NS314"),
+    ]  # fmt: skip
+
+
+def test_what_depends_on_all_mounts_is_not_guessed(tmp_path: Path) -> None:
+    text = """\
+command: [ps]
+namespaces: [mount, pid]
+mounts: [{type: proc, taget: /proc}]
+"""
+    assert summary(write(tmp_path, text)) == [(3, "NS201")]
+
+
+@pytest.mark.parametrize(
+    ("text", "marked"),
+    [
+        ("seccomp: default", "seccomp"),
+        ("namespaces: [network]\nnetwork: {mode: user}", "mode"),
+        ("sysctl: {vm.swappiness: 1}", "vm.swappiness"),
+        ("sysctl: {net.ipv4.ip_forward: 1}", "net.ipv4.ip_forward"),
+        ("rlimits: {nofil: 1}", "nofil"),
+        ("rlimits: {core: 1, CORE: 2}", "CORE"),
+        ('env: {"A=B": 1}', '"A=B"'),
+        ("namespaces: [mount]\nfiles: {a: {folder: true}}", "a"),
+        ("namespaces: [mount]\nfiles: {/: {folder: true}}", "/"),
+    ],
+)
+def test_a_key_that_is_wrong_is_marked_itself(tmp_path: Path, text: str, marked: str) -> None:
+    path = write(tmp_path, f"{text}\ncommand: [sh]\n")
+    [found] = errors(path)
+    assert found.span is not None
+    line = path.read_text().splitlines()[found.span.line - 1]
+    assert line[found.span.column - 1 : found.span.end_column - 1] == marked
+
+
+def test_a_key_given_twice_is_told_beside_what_ends_the_reading(tmp_path: Path) -> None:
+    text = "command: [sh]\nname: a\nname: b\nx-a: *nowhere\n"
+    assert summary(write(tmp_path, text)) == [(3, "NS102"), (4, "NS101")]
