@@ -39,7 +39,7 @@ demo: setup
 
 # A test that the machine could run but that skips is a failure here, not a gap.
 test: setup
-	NSRUN_MUST_WORK=1 $(VENV)/bin/python -m pytest
+	NSRUN_MUST_WORK=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 # A fault at every step of every plan in specs/: minutes, not for every change.
 sweep: setup

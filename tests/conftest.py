@@ -69,10 +69,16 @@ def own_rootfs(area: Path) -> Path:
 
 
 @pytest.fixture
-def root(area: Path) -> Runner:
+def executor() -> str:
+    """The executor that runners ask for; "" leaves the choice to nsrun."""
+    return ""
+
+
+@pytest.fixture
+def root(area: Path, executor: str) -> Runner:
     """Runs nsrun as root, in the test's area."""
     requires.check(("root",))
-    return Runner(user=root_user(area), cwd=area)
+    return Runner(user=root_user(area), cwd=area, env=_asking_for(executor))
 
 
 @pytest.fixture
@@ -83,14 +89,20 @@ def user(area: Path) -> User:
 
 
 @pytest.fixture
-def ordinary(area: Path, user: User) -> Runner:
+def ordinary(area: Path, user: User, executor: str) -> Runner:
     """Runs nsrun as an ordinary user, in the test's area."""
-    return Runner(user=user, cwd=area)
+    return Runner(user=user, cwd=area, env=_asking_for(executor))
+
+
+def _asking_for(executor: str) -> dict[str, str]:
+    return {"NSRUN_EXECUTOR": executor} if executor else {}
 
 
 @pytest.fixture(params=["root", "ordinary"])
-def anyone(request: pytest.FixtureRequest) -> Runner:
+def anyone(request: pytest.FixtureRequest, executor: str) -> Runner:
     """Both, one after the other."""
+    # The parameters of a fixture that is asked for by name must be known before.
+    del executor
     runner = request.getfixturevalue(request.param)
     assert isinstance(runner, Runner)
     return runner

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support import requires
 from tests.support.box import Box, copy_specs
 from tests.support.rootfs import make_rootfs
 from tests.support.runner import Runner
@@ -25,6 +26,14 @@ def _own_mounts() -> None:
         raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
     if libc.mount(None, b"/", None, ms_rec | ms_private, None) != 0:
         raise OSError(ctypes.get_errno(), "mount --make-rprivate /")
+
+
+@pytest.fixture(params=["native", "python"])
+def executor(request: pytest.FixtureRequest) -> str:
+    """What a spec does is the same with both."""
+    if request.param == "native":
+        requires.check(("native",))
+    return str(request.param)
 
 
 @pytest.fixture

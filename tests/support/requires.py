@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.paths import BUSYBOX
+from tests.support.paths import BUSYBOX, PYTHON
 
 MUST_WORK = os.environ.get("NSRUN_MUST_WORK") == "1"
 
@@ -137,6 +137,11 @@ def _lacks_native_build() -> str:
     return "" if shutil.which("gcc") else "no gcc on PATH"
 
 
+def _broken_native() -> str:
+    with (Path(PYTHON).parent / "nsrun").open("rb") as file:
+        return "" if file.read(4) == b"\x7fELF" else f"{file.name} is not the native program"
+
+
 FEATURES: dict[str, Feature] = {
     "sys_resource": Feature(lacks=_lacks_sys_resource),
     "root": Feature(lacks=lambda: "" if os.geteuid() == 0 else "the tests run as another user"),
@@ -145,6 +150,7 @@ FEATURES: dict[str, Feature] = {
     "ip": _program("ip"),
     "newuidmap": Feature(lacks=_lacks_newuidmap, installed=True),
     "native_build": Feature(lacks=_lacks_native_build, installed=True),
+    "native": Feature(lacks=_lacks_native_build, broken=_broken_native, installed=True),
     "bash": _optional("bash"),
     "script": _optional("script"),
     "userns": Feature(lacks=_lacks_userns, broken=_broken_userns),

@@ -68,6 +68,8 @@ class Runner:
             "HOME": str(self.user.home),
             "USER": self.user.name,
             "XDG_RUNTIME_DIR": str(self.user.runtime),
+            # A cache of the test's own: no plan of another run is used, none is left.
+            "NSRUN_CACHE_DIR": str(self.user.cache),
             "LANG": "C.UTF-8",
             "PYTHONPATH": str(self._tree()),
             "PYTHONDONTWRITEBYTECODE": "1",

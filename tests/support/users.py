@@ -17,7 +17,7 @@ _SUBORDINATES = 65_536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """Who runs nsrun. ``home`` and ``runtime`` are folders of its own; ``binds`` are pairs of
+    """Who runs nsrun. ``home``, ``runtime`` and ``cache`` are folders of its own; ``binds`` are pairs of
     a test's file and the file of /etc that it stands for. ``sub_start`` and ``sub_size``:
     its subordinate ids, 0 and 0 without any."""
 
@@ -26,6 +26,7 @@ class User:
     name: str
     home: Path
     runtime: Path
+    cache: Path
     sub_start: int = 0
     sub_size: int = 0
     binds: tuple[tuple[Path, Path], ...] = field(default=())
@@ -71,6 +72,7 @@ def ordinary_user(area: Path, *, subordinate_ids: bool = True, name: str = "test
         name=name,
         home=user.home,
         runtime=user.runtime,
+        cache=user.cache,
         sub_start=_FIRST_SUBORDINATE if size else 0,
         sub_size=size,
         binds=tuple((etc / file, Path("/etc") / file) for file in texts),
@@ -80,10 +82,11 @@ def ordinary_user(area: Path, *, subordinate_ids: bool = True, name: str = "test
 def _with_folders(area: Path, *, uid: int, gid: int, name: str) -> User:
     home = area / name
     runtime = area / f"run-{name}"
-    for folder in (home, runtime):
+    cache = area / f"cache-{name}"
+    for folder in (home, runtime, cache):
         folder.mkdir(mode=0o700)
         os.chown(folder, uid, gid)
-    return User(uid=uid, gid=gid, name=name, home=home, runtime=runtime)
+    return User(uid=uid, gid=gid, name=name, home=home, runtime=runtime, cache=cache)
 
 
 def _free_id() -> int:
