@@ -68,7 +68,7 @@ def _require_right(draft: Draft, facts: Facts, namespace: Namespace, at: str) ->
     verb = "joining" if namespace.joined else "making"
     draft.refuse(
         "NS402",
-        f"{verb} a {namespace.type.value} namespace is not permitted",
+        f"{verb} {namespace.type.one} is not permitted",
         at,
         "list `user` under namespaces: in a user namespace of its own the caller may",
         why=f"it needs CAP_SYS_ADMIN, which uid {facts.uid} does not have",

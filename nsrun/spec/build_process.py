@@ -95,12 +95,20 @@ def user(reader: Reader, value: Value, path: str) -> User:
             uid=_id(reader, value.get("uid"), f"{path}.uid"),
             gid=_id(reader, value.get("gid"), f"{path}.gid"),
             groups=_groups(reader, value.get("groups", []), f"{path}.groups"),
-            umask=None if "umask" not in value else parse_mode(value["umask"]),
+            umask=_umask(reader, value["umask"], f"{path}.umask") if "umask" in value else None,
         )
     if isinstance(value, int):
         return User(uid=value)
     uid, colon, gid = value.partition(":")
     return User(uid=_id(reader, uid, path), gid=_id(reader, gid, path) if colon else None)
+
+
+def _umask(reader: Reader, value: str, path: str) -> int:
+    """umask(2) takes the nine permission bits, and silently drops any other."""
+    mask = parse_mode(value)
+    if mask > 0o777:
+        reader.problem("NS203", path, f"{quote(value)} is no mask: the most is `0777`")
+    return mask
 
 
 def _groups(reader: Reader, value: Value, path: str) -> tuple[int | str, ...]:
@@ -117,10 +125,11 @@ def _id(reader: Reader, value: int | str | None, path: str) -> int | str | None:
             return int(value)
         reader.problem("NS203", path, f"the id {quote(value)} is over {ID_MAX}")
     elif not names.USER_NAME.fullmatch(value):
+        what = f"{quote(value)} is neither an id nor a name" if value else "an id or name is empty"
         reader.problem(
             "NS203",
             path,
-            f"{quote(value)} is neither an id nor a name",
+            what,
             help=("write `uid:gid`, `uid`, or names",),
         )
     return value

@@ -31,6 +31,8 @@ CHECKS: tuple[Check, ...] = (
     namespaces.sysctl_is_namespaced,
     namespaces.id_ranges_are_sound,
     mounts.a_mount_has_what_its_type_needs,
+    mounts.the_root_is_not_mounted_over,
+    mounts.a_file_system_of_a_namespace_needs_it,
     mounts.mount_options_are_known,
     mounts.mounts_do_not_hide_earlier_ones,
     mounts.proc_belongs_to_the_pid_namespace,

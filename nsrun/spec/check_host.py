@@ -150,7 +150,7 @@ def _joined(spec: Spec, path: str, file: str, wanted: NamespaceType) -> Iterator
             "NS309",
             path,
             f"{quote_path(file)} is not a namespace",
-            label=f"a {wanted} namespace is to be joined here",
+            label=f"{wanted.one} is to be joined here",
             help=("name /proc/PID/ns/..., or a file that a namespace is pinned on",),
         )
     elif kind != wanted:
@@ -158,8 +158,8 @@ def _joined(spec: Spec, path: str, file: str, wanted: NamespaceType) -> Iterator
             spec,
             "NS309",
             path,
-            f"{quote_path(file)} is a {kind} namespace",
-            label=f"a {wanted} namespace is to be joined here",
+            f"{quote_path(file)} is {kind.one}",
+            label=f"{wanted.one} is to be joined here",
             help=(f"write `type: {kind}`, or name another file",),
         )
 

@@ -10,7 +10,14 @@ from nsrun.spec.model import Mount, NamespaceType, Spec
 from nsrun.spec.mount_words import ATTRIBUTES, contradictions
 from nsrun.spec.words import did_you_mean, quote, quote_path
 
-_DEFAULT_TARGETS = ("/proc", "/sys", "/dev")
+# File systems that show a namespace: mounting one needs rights over that namespace.
+_SHOWS = {
+    "proc": NamespaceType.PID,
+    "sysfs": NamespaceType.NETWORK,
+    "mqueue": NamespaceType.IPC,
+    "cgroup": NamespaceType.CGROUP,
+    "cgroup2": NamespaceType.CGROUP,
+}
 
 
 @looks_at(each=("mounts",))
@@ -54,6 +61,13 @@ def _overlay(spec: Spec, mount: Mount) -> Problems:
     yield from _has_no(spec, mount, "recursive")
     if not mount.lower:
         yield from _lacks(spec, mount, "an overlay without a lower folder", "add `lower: [PATH]`")
+    elif _is_alone(mount):
+        yield from _lacks(
+            spec,
+            mount,
+            "an overlay of one folder, with nothing over it",
+            "add a second lower folder, or `upper` and `work`; or make it a bind",
+        )
     if mount.upper is not None and mount.work is None:
         yield from _lacks(
             spec,
@@ -80,7 +94,16 @@ def _overlay(spec: Spec, mount: Mount) -> Problems:
             )
 
 
+def _is_alone(mount: Mount) -> bool:
+    """overlayfs wants two layers at least, the upper one included."""
+    other = mount.upper or mount.work or any(o.startswith("upperdir=") for o in mount.options)
+    return len(mount.lower) == 1 and not other
+
+
 def _umount(spec: Spec, mount: Mount) -> Problems:
+    if mount.target == "/":
+        # umount2(2) of the root of the mount namespace fails with EINVAL.
+        yield problem(spec, "NS318", f"{mount.path}.target", "the root cannot be unmounted")
     yield from _has_no(
         spec,
         mount,
@@ -111,6 +134,42 @@ def _change(spec: Spec, mount: Mount) -> Problems:
 
 def _file_system(spec: Spec, mount: Mount) -> Problems:
     yield from _has_no(spec, mount, "recursive", "lower", "upper", "work")
+
+
+@looks_at(each=("mounts",))
+def the_root_is_not_mounted_over(spec: Spec) -> Problems:
+    """A process's root is a place in a mount; one that is put on top of it stays out of sight."""
+    for mount in spec.mounts:
+        if mount.target == "/" and mount.type not in ("", "umount") and not mount.remount:
+            yield problem(
+                spec,
+                "NS318",
+                f"{mount.path}.target",
+                "a mount on `/` is seen by nobody",
+                label="the root would stay what it is, below it",
+                help=("name the folder that becomes the root by `rootfs`",),
+            )
+
+
+@looks_at("namespaces", each=("mounts",))
+def a_file_system_of_a_namespace_needs_it(spec: Spec) -> Problems:
+    """Rights in a new user namespace reach over namespaces it owns, not over the caller's."""
+    if not spec.new(NamespaceType.USER):
+        return
+    for mount in spec.mounts:
+        kind = _SHOWS.get(mount.type)
+        if kind is None or mount.remount or spec.namespace(kind) is not None:
+            continue
+        bind = f"{{type: bind, source: {mount.target}, target: {mount.target}}}"
+        shown = "" if mount.type == "mqueue" else f", or use the caller's: {bind}"
+        yield problem(
+            spec,
+            "NS301",
+            f"{mount.path}.type",
+            f"`type: {mount.type}` needs the {kind} namespace",
+            label="in a user namespace only one of its own can be mounted",
+            help=(f"add `{kind}` to `namespaces`{shown}",),
+        )
 
 
 @looks_at(each=("mounts",))
@@ -145,28 +204,26 @@ def _unknown(spec: Spec, path: str, word: str, mount: Mount) -> Diagnostic:
     )
 
 
-@looks_at("mounts", "rootfs", "default_mounts", "namespaces")
+@looks_at("mounts")
 def mounts_do_not_hide_earlier_ones(spec: Spec) -> Problems:
-    has_defaults = spec.rootfs is not None and spec.default_mounts
-    defaults = _DEFAULT_TARGETS if has_defaults and spec.new(NamespaceType.MOUNT) else ()
-    standing: dict[str, str] = dict.fromkeys(defaults, "")
-    order = sorted(standing)
+    standing: dict[str, str] = {}
+    order: list[str] = []
     for mount in spec.mounts:
         if mount.type == "umount":
             if standing.pop(mount.target, None) is not None:
                 order.remove(mount.target)
-        elif mount.type and not mount.remount:
-            hidden = mount.target if standing.get(mount.target) else _below(order, mount.target)
+        elif mount.type and not mount.remount and mount.target != "/":
+            hidden = mount.target if mount.target in standing else _below(order, mount.target)
             if hidden is not None:
-                where = spec.span(standing[hidden])
                 yield problem(
-                    spec, "NS310", mount.path, f"this mount hides the one on {quote_path(hidden)}",
+                    spec,
+                    "NS310",
+                    mount.path,
+                    f"this mount hides the one on {quote_path(hidden)}",
                     severity=Severity.WARNING,
                     help=("put it before the one it hides",),
-                    notes=(f"the hidden one is at {where}" if standing[hidden]
-                           else "the hidden one is a default mount",),
-                )  # fmt: skip
-            # One on the target of a default mount, which has no path, replaces it.
+                    notes=(f"the hidden one is at {spec.span(standing[hidden])}",),
+                )
             if mount.target not in standing:
                 insort(order, mount.target)
             standing[mount.target] = mount.path

@@ -114,6 +114,7 @@ def sysctl_is_namespaced(spec: Spec) -> Problems:
         path = key_path("sysctl", name)
         kind = sysctl_namespace(name)
         if kind is None:
+            dotted = name.replace("/", ".")
             yield problem(
                 spec,
                 "NS314",
@@ -121,7 +122,9 @@ def sysctl_is_namespaced(spec: Spec) -> Problems:
                 f"{quote(name)} belongs to no namespace",
                 label="it would be set for the whole machine, or does not exist",
                 help=(
-                    "net.*, fs.mqueue.*, user.max_*, kernel.msg*, kernel.sem*, "
+                    f"write {quote(dotted)}"
+                    if sysctl_namespace(dotted)
+                    else "net.*, fs.mqueue.*, user.max_*, kernel.msg*, kernel.sem*, "
                     "kernel.shm* and kernel.hostname can be set",
                 ),
                 key=True,
@@ -215,7 +218,7 @@ def _offset(spec: Spec, namespace: Namespace, path: str, value: int) -> Problems
             spec,
             "NS318",
             path,
-            f"a {namespace.type} namespace has no clock offset",
+            f"{namespace.type.one} has no clock offset",
             help=("offsets belong to the time namespace",),
         )
     elif namespace.joined:

@@ -30,6 +30,11 @@ class NamespaceType(StrEnum):
     CGROUP = "cgroup"
     TIME = "time"
 
+    @property
+    def one(self) -> str:
+        """``a uts namespace``, ``an ipc namespace``"""
+        return f"{'an' if self is NamespaceType.IPC else 'a'} {self.value} namespace"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Namespace:

@@ -203,6 +203,25 @@ def test_other_file_systems(bare: Box, kind: str) -> None:
     assert seen["/mnt"].type == kind
 
 
+@pytest.mark.parametrize(
+    ("kind", "lacks"),
+    [("proc", "pid"), ("sysfs", "network"), ("mqueue", "ipc"), ("cgroup2", "cgroup")],
+)
+def test_a_file_system_of_the_callers_namespace(bare: Box, kind: str, lacks: str) -> None:
+    """It is refused before anything is made, and unshare(1) shows that the kernel would do it."""
+    flags = {"pid": "-p", "network": "-n", "ipc": "-i", "cgroup": "-C"}
+    script = ["mount", "-t", kind, "none", "/mnt"]
+    every = ["unshare", "-Urmf", *flags.values()]
+    bare.runner.run_program(*every, *script).ok()
+    without = [word for word in every if word != flags[lacks]]
+    assert bare.runner.run_program(*without, *script).status != 0
+    spaces = [space for space in ("user", "mount", *flags) if space != lacks]
+    said = bare.refused(
+        namespaces=spaces, default_mounts=False, mounts=[{"type": kind, "target": "/mnt"}]
+    )
+    assert "NS301" in said and f"needs the {lacks} namespace" in said
+
+
 def test_the_kernels_own_words_about_a_bad_option(bare: Box) -> None:
     """fsconfig(2) says only EINVAL; the text is read from the fsopen(2) descriptor."""
     said = bare.refused(mounts=[{"type": "tmpfs", "target": "/mnt", "options": ["size=much"]}])

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from nsrun.spec.model import NamespaceType
 from tests.support.box import Box, namespaces, wait_for
 from tests.support.requires import requires
 
@@ -95,7 +96,7 @@ def test_all_eight(box: Box) -> None:
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "user"])
 def test_without_user_an_ordinary_user_is_told(user_box: Box, kind: str) -> None:
     said = user_box.refused(namespaces=[kind])
-    assert f"making a {kind} namespace is not permitted" in said
+    assert f"making {NamespaceType(kind).one} is not permitted" in said
     assert "CAP_SYS_ADMIN" in said
     assert "list `user` under namespaces" in said
 

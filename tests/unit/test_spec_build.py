@@ -311,7 +311,7 @@ def test_users(text: str, user: User) -> None:
 
 @pytest.mark.parametrize(
     "text", ["'4294967295'", "'-1'", "'a:'", "':1'", "a:b:c", "a/b", "'99999999999'", "'٣'", "'0 '",
-             "{gid: '+1'}", "{groups: ['-1']}", '"0\\n"'],
+             "{gid: '+1'}", "{groups: ['-1']}", '"0\\n"', "{umask: '1022'}"],
 )  # fmt: skip
 def test_users_refused(text: str) -> None:
     assert {code for code, _ in codes(f"user: {text}")} == {"NS203"}

@@ -117,7 +117,14 @@ CASES: list[tuple[str, str, str, str, str]] = [
             ("a_mount_has_what_its_type_needs", "NS312", "{type: bind, target: /a}", "",
              "{type: bind, target: /a, source: ./data}"),
             ("a_mount_has_what_its_type_needs", "NS312", "{type: overlay, target: /a}", "",
-             "{type: overlay, target: /a, lower: ./data}"),
+             "{type: overlay, target: /a, lower: [./data, ./up]}"),
+            ("a_mount_has_what_its_type_needs", "NS312", "{type: overlay, target: /a, lower: ./data}", "",
+             "{type: overlay, target: /a, lower: ./data, upper: ./up, work: ./wk}"),
+            ("a_mount_has_what_its_type_needs", "NS318", "{type: umount, target: /}", ".target",
+             "{type: umount, target: /a}"),
+            ("the_root_is_not_mounted_over", "NS318", "./data:/", "", "./data:/a"),
+            ("the_root_is_not_mounted_over", "NS318", "{type: tmpfs, target: /}", ".target",
+             "{target: /, options: [ro], remount: true}"),
             ("a_mount_has_what_its_type_needs", "NS312", "{type: overlay, target: /a, lower: ./data, upper: ./up}", "",
              "{type: overlay, target: /a, lower: ./data, upper: ./up, work: ./wk}"),
             ("a_mount_has_what_its_type_needs", "NS312", "{type: overlay, target: /a, lower: ./data, work: ./wk}", "",
@@ -155,10 +162,19 @@ CASES: list[tuple[str, str, str, str, str]] = [
      "namespaces: [mount]\nmounts: [./data:/a, ./data:/a/b]"),
     ("mounts_do_not_hide_earlier_ones", "namespaces: [mount]\nmounts: [./data:/a, ./data:/a]", "NS310", "mounts[1]",
      "namespaces: [mount]\nmounts: [./data:/a, {type: umount, target: /a}, ./data:/a]"),
-    ("mounts_do_not_hide_earlier_ones", "namespaces: [mount]\nmounts: [./data:/ab, ./data:/a, ./data:/]", "NS310",
+    ("mounts_do_not_hide_earlier_ones", "namespaces: [mount]\nmounts: [./data:/ab, ./data:/a/b/c, ./data:/a]", "NS310",
      "mounts[2]", "namespaces: [mount]\nmounts: [./data:/ab, ./data:/a, {target: /, propagation: shared}]"),
-    ("mounts_do_not_hide_earlier_ones", "namespaces: [mount]\nrootfs: ./rootfs\nmounts: [./data:/]", "NS310", "mounts[0]",
-     "namespaces: [mount]\nrootfs: ./rootfs\nmounts: [./data:/dev, ./data:/proc/x]"),
+    ("mounts_do_not_hide_earlier_ones", "namespaces: [mount]\nrootfs: ./rootfs\nmounts: [./data:/dev, ./data:/dev]",
+     "NS310", "mounts[1]", "namespaces: [mount]\nrootfs: ./rootfs\nmounts: [./data:/dev, ./data:/proc/x]"),
+    *(
+        ("a_file_system_of_a_namespace_needs_it",
+         f"namespaces: [user, mount]\nmounts: [{{type: {kind}, target: /a}}]", "NS301", "mounts[0].type",
+         f"namespaces: [user, mount, {space}]\nmounts: [{{type: {kind}, target: {target}}}]")
+        for kind, space, target in (("proc", "pid", "/proc"), ("sysfs", "network", "/sys"), ("mqueue", "ipc", "/a"),
+                                    ("cgroup", "cgroup", "/a"), ("cgroup2", "cgroup", "/a"))
+    ),
+    ("a_file_system_of_a_namespace_needs_it", "namespaces: [user, mount, ipc]\nmounts: [{type: proc, target: /proc}]",
+     "NS301", "mounts[0].type", "namespaces: [mount, ipc]\nmounts: [{type: proc, target: /proc}]"),
     ("proc_belongs_to_the_pid_namespace", "namespaces: [pid]", "NS311", "namespaces[0]",
      "namespaces: [{type: pid, pid: 1}]"),
     ("proc_belongs_to_the_pid_namespace", "namespaces: [pid, mount]", "NS311", "namespaces[0]",
@@ -262,6 +278,20 @@ def test_a_missing_path_names_what_is_there_instead(folder: Path) -> None:
     assert near.help == ("did you mean `rootfs`?",)
     (deep,) = found("namespaces: [mount]\nrootfs: ./a/b/c")
     assert deep.label == f"`{folder}/a` is not there either"
+
+
+def test_a_sysctl_in_the_manner_of_the_file_system_is_told_by_its_dots() -> None:
+    (slashes,) = found("namespaces: [network]\nsysctl: {net/ipv4/ip_forward: 1}")
+    assert slashes.help == ("write `net.ipv4.ip_forward`",)
+    (up,) = found("namespaces: [network]\nsysctl: {net/../vm: 1}")
+    assert up.help[0].startswith("net.*, ")
+
+
+def test_an_ipc_namespace_has_its_article() -> None:
+    (wrong,) = found("namespaces: [{type: uts, path: /proc/self/ns/ipc}]")
+    assert (wrong.summary, wrong.label) == (
+        "`/proc/self/ns/ipc` is an ipc namespace", "a uts namespace is to be joined here"
+    )  # fmt: skip
 
 
 def test_kinds_of_namespaces() -> None:
