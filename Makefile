@@ -9,7 +9,7 @@ NSRUN := $(VENV)/bin/nsrun
 SPEC := specs/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sweep check bench native generate golden clean
+.PHONY: help setup demo test sweep check bench fuzz native generate golden clean
 
 help:
 	@sed -n 's/^# //p' Makefile | sed '/^PYTHON/d'
@@ -44,6 +44,11 @@ test: setup
 # A fault at every step of every plan in specs/: minutes, not for every change.
 sweep: setup
 	NSRUN_MUST_WORK=1 NSRUN_SWEEP=1 $(VENV)/bin/python -m pytest -m sweep tests/oracle
+
+# The native loader and executor against strangers' bytes: ten minutes, FUZZ_SECONDS=... for others.
+FUZZ_SECONDS ?= 600
+fuzz: setup
+	@tools/fuzz $(FUZZ_SECONDS)
 
 # Beside other tools, in one run, into docs/benchmarks.md; BENCH=--quick for a try. As root.
 bench: setup

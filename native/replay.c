@@ -56,7 +56,8 @@ static int recorded(const struct run *run, struct failure *failure)
         struct mark found = marked(run, CHILD, i);
         if (found.state != STATE_FAILED)
             continue;
-        struct fault fault = {.kind = FAIL_ERRNO, .err = found.err, .value = -1, .expect = -1};
+        struct fault fault = {
+            .kind = FAIL_ERRNO, .err = found.err, .value = -1, .expect = -1, .text = ""};
         if (!found.err) {
             fault.kind = FAIL_INTERNAL;
             fault.text = "the child's report did not arrive";
@@ -100,7 +101,7 @@ static int exec_cause(const struct run *run, struct failure *failure)
                     return 0;
                 if (refused >= 0 && (failure->err == ENOENT || failure->err == ENOTDIR)) {
                     struct fault fault = {
-                        .kind = FAIL_ERRNO, .err = EACCES, .value = -1, .expect = -1};
+                        .kind = FAIL_ERRNO, .err = EACCES, .value = -1, .expect = -1, .text = ""};
                     set_failure(failure, CHILD, refused, &fault);
                 }
                 return 1;

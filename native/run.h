@@ -198,7 +198,8 @@ enum how { OK, FAILED, SKIPPED };
 
 static inline enum how fail(struct run *run, enum fail_kind kind, int err, i64 value)
 {
-    run->fault = (struct fault){.kind = kind, .err = err, .value = value, .expect = -1};
+    run->fault =
+        (struct fault){.kind = kind, .err = err, .value = value, .expect = -1, .text = ""};
     return FAILED;
 }
 enum how fail_internal(struct run *run, const char *words);
