@@ -222,7 +222,7 @@ CASES: list[tuple[str, str, str, str, str]] = [
     ("what_is_joined_is_of_its_kind", "namespaces: [{type: network, path: /dev/zero}]", "NS309", "namespaces[0].path", ""),
     ("what_is_joined_is_of_its_kind", "namespaces: [{type: network, path: ./no}]", "NS305", "namespaces[0].path", ""),
     ("what_is_joined_is_of_its_kind", "namespaces: [{type: network, pid: 4194304}]", "NS305", "namespaces[0].pid",
-     f"namespaces: [{{type: network, pid: {os.getpid()}}}]"),
+     f"namespaces: [{{type: network, pid: {os.getppid()}}}]"),
 ]  # fmt: skip
 
 
