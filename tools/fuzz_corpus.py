@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Writes the executed part of each spec's plan, and an entry around it, as a fuzzer's first inputs."""
+"""Writes each spec's plan, executed part alone, and an entry as a fuzzer's first inputs."""
 
 from __future__ import annotations
 

@@ -14,7 +14,15 @@ from nsrun.diag import Diagnostic, NsrunError
 from nsrun.kernel import abi
 from nsrun.kernel.values import Call, Reg
 from nsrun.plan import binary_format as form
-from nsrun.plan.binary_args import BinaryError, Blob, argument, errno_words, register, word64
+from nsrun.plan.binary_args import (
+    BinaryError,
+    Blob,
+    argument,
+    errno_words,
+    register,
+    word32,
+    word64,
+)
 from nsrun.plan.channels import channel, reports_to
 from nsrun.plan.codec import dumps, loads
 from nsrun.plan.model import Action, Plan, Track, UndoWhen
@@ -190,7 +198,7 @@ class _Encoder:
                 return [
                     int(bits),
                     *word64(op.flags.value),
-                    op.exit_signal.value,
+                    word32(op.exit_signal.value),
                     register(blob, op.pid),
                     register(blob, op.pidfd),
                     self._optional(op.channel),
@@ -235,7 +243,7 @@ class _Encoder:
                     register(blob, op.signals),
                     register(blob, op.status),
                     self._optional(op.terminal),
-                    op.stop_signal.value,
+                    word32(op.stop_signal.value),
                     *word64(op.stop_timeout),
                     *word64(op.timeout),
                 ]

@@ -79,6 +79,13 @@ def register(blob: Blob, reg: Reg) -> int:
     return number
 
 
+def word32(value: int) -> int:
+    """A number that has one word, such as a signal's."""
+    if not 0 <= value <= 0xFFFFFFFF:
+        raise BinaryError(f"{value} does not fit into 32 bits")
+    return value
+
+
 def word64(value: int) -> list[int]:
     """A 64-bit value as two words, low half first; a negative one by its bits."""
     if not -_HALF <= value < _WHOLE:
