@@ -111,6 +111,7 @@ def say_trace(plan: Plan, outcome: Outcome) -> None:
 
 def conclude(plan: Plan, outcome: Outcome, context: HintContext | None = None) -> int:
     """Say what went wrong, if anything did; the exit status of nsrun."""
+    from nsrun.cli.places import with_ends
     from nsrun.render.failure import outcome_diagnostics
 
     def why(
@@ -129,5 +130,5 @@ def conclude(plan: Plan, outcome: Outcome, context: HintContext | None = None) -
 
     diagnostics = outcome_diagnostics(plan, outcome, why)
     if diagnostics:
-        report(diagnostics)
+        report(with_ends(diagnostics, plan.source))
     return outcome.status

@@ -7,6 +7,7 @@ which line asked for it; an explainer, handed in, may look at the live system fo
 from __future__ import annotations
 
 import dataclasses
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -18,6 +19,7 @@ from nsrun.plan.model import Action, Placed, Plan
 from nsrun.plan.ops import Op, Spawn
 from nsrun.render.asked import call_name, call_values
 from nsrun.render.steps import format_text, step_text
+from nsrun.render.text import duration
 from nsrun.replay.outcome import (
     NOT_EXECUTABLE,
     NOT_FOUND,
@@ -190,6 +192,9 @@ def _summary(placed: Placed, failure: Failure) -> str:
     if failure.kind is Kind.ENDED:
         return _reason(f"the {placed.track}", op, failure)
     if _is_exec(op) and isinstance(op, Call):
+        if failure.errno == errno.ENOENT:
+            # The last folder of PATH has it no more than the others: name what was asked for.
+            return _reason(f"cannot {placed.action.what}", op, failure)
         program = next((a.value for a in op.args if isinstance(a, Str)), "the command")
         return _reason(f"cannot run {program}", op, failure)
     return _reason(f"cannot {placed.action.what}", op, failure)
@@ -208,6 +213,8 @@ def _reason(subject: str, op: Op | None, failure: Fault) -> str:
         case Kind.EXPECT:
             return f"{subject}: the kernel's answer is not what the plan expects"
         case Kind.SPAWN:
+            if failure.errno == errno.ETIMEDOUT and isinstance(op, Spawn) and op.timeout:
+                return f"{subject}: {_helper(op)} ran longer than {duration(op.timeout)}"
             if failure.errno:
                 return f"{subject}: {_helper(op)}: {errno_text(failure.errno)}"
             return f"{subject}: {_helper(op)} ended with {exit_text(failure.value)}"

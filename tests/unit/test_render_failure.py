@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 
 import pytest
 from hypothesis import given, settings
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 
 from nsrun.diag import CODES, Diagnostic
 from nsrun.kernel.values import Bytes, Fmt, Int, Length, Out, Str, Strings
-from nsrun.plan.model import Plan, Track
+from nsrun.plan.model import Action, Origin, Plan, Track
+from nsrun.plan.ops import Spawn
 from nsrun.render.diagnostic import render
 from nsrun.render.failure import (
     exit_text,
@@ -145,12 +147,25 @@ def test_a_fault_of_nsrun_itself() -> None:
 
 
 @pytest.mark.parametrize(
-    ("errno", "status", "code"), [(2, 127, "NS601"), (13, 126, "NS602"), (12, 125, "NS501")]
+    ("number", "status", "code"), [(2, 127, "NS601"), (13, 126, "NS602"), (12, 125, "NS501")]
 )
-def test_a_command_that_cannot_be_executed(errno: int, status: int, code: str) -> None:
-    found = told(Track.CHILD, 13, Kind.ERRNO, errno=errno, status=status)
+def test_a_command_that_cannot_be_executed(number: int, status: int, code: str) -> None:
+    found = told(Track.CHILD, 13, Kind.ERRNO, errno=number, status=status)
     assert found.code == code
-    assert found.summary.startswith("cannot run /bin/busybox: ")
+    # What PATH has nowhere is named as the spec names it, not by the last folder looked in.
+    runs = [a for a in PLAN.actions for op in a.steps if getattr(op, "name", "") == "execve"]
+    named = runs[0].what if number == 2 else "run /bin/busybox"
+    assert found.summary.startswith(f"cannot {named}: ")
+
+
+def test_a_helper_that_was_too_slow() -> None:
+    slow = Spawn(argv=(Str("/bin/sleep"), Str("9")), timeout=200_000_000)
+    plan = dataclasses.replace(PLAN, actions=(
+        Action(track=Track.PARENT, what="run the hook", origin=Origin(rule="r"), steps=(slow,)),
+    ))  # fmt: skip
+    failure = Failure(track=Track.PARENT, index=0, kind=Kind.SPAWN, errno=errno.ETIMEDOUT)
+    (found,) = outcome_diagnostics(plan, Outcome(status=125, failure=failure))
+    assert found.summary == "cannot run the hook: sleep ran longer than 200ms"
 
 
 def test_an_interruption_comes_before_its_failure() -> None:
