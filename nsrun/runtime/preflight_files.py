@@ -6,6 +6,7 @@ import os
 from errno import EACCES, ENODEV, ENOENT, ENOTDIR, EPERM, errorcode
 
 from nsrun.host import hints, trial
+from nsrun.host.hint import HintContext
 from nsrun.host.syscalls import open_inside
 from nsrun.kernel.abi import CloneFlag
 from nsrun.plan.model import Track
@@ -32,7 +33,7 @@ def file_systems_can_be_mounted(subject: Subject) -> Problems:
                 "NS402",
                 f"{fstype} cannot be mounted in these namespaces",
                 at,
-                why=(_not_mountable(subject, fstype),),
+                why=(_not_mountable(subject),),
                 errno=errno,
             )
         elif errno == ENODEV:
@@ -41,10 +42,7 @@ def file_systems_can_be_mounted(subject: Subject) -> Problems:
             yield subject.problem("NS401", summary, at, why=why, help=tips)
 
 
-def _not_mountable(subject: Subject, fstype: str) -> str:
-    own = {"sysfs": "network", "mqueue": "ipc", "proc": "pid"}.get(fstype)
-    if own is not None and subject.user_flag and not subject.spec.new(NamespaceType(own)):
-        return f"beside a user namespace it needs a new {own} namespace"
+def _not_mountable(subject: Subject) -> str:
     if subject.user_flag:
         return "the kernel does not let a user namespace mount it (FS_USERNS_MOUNT)"
     return "it needs CAP_SYS_ADMIN in the initial user namespace"
@@ -106,9 +104,10 @@ def command_is_there(subject: Subject) -> Problems:
     targets = [*(m.target for m in spec.mounts), *(f.target for f in spec.files), "/proc", "/dev"]
     if not tried or any(_may_be_there(rootfs, path, targets) for path in tried):
         return
-    place = f" in {rootfs}" if rootfs else ""
-    summary = f"{spec.command[0]} is not there"
-    yield subject.problem("NS601", summary, "command", why=(f"missing: {', '.join(tried)}{place}",))
+    before = tuple(("execve", (path,), "") for path in tried[:-1])
+    context = HintContext(rootfs=rootfs, before=before)
+    why, tips = hints.explain("execve", "ENOENT", (tried[-1],), context)
+    yield subject.problem("NS601", f"{spec.command[0]} is not there", "command", why=why, help=tips)
 
 
 def _may_be_there(rootfs: str | None, path: str, targets: list[str]) -> bool:

@@ -104,7 +104,9 @@ def subordinate_ids_are_there(subject: Subject) -> Problems:
         if not ranges:
             why.append(f"{file} has no line for {user}")
             tips.append(f"usermod --add-{file[5:]}s 100000-165535 {user}, as root")
-    if not why and (facts.newuidmap is None or facts.newgidmap is None):
+    # Asked for by name, it is refused without its helpers.
+    given = spec.idmap is not None
+    if not why and not given and (facts.newuidmap is None or facts.newgidmap is None):
         missing = "newuidmap" if facts.newuidmap is None else "newgidmap"
         why.append(f"{missing} is not installed")
         tips.append("install the package uidmap (Debian, Ubuntu) or shadow-utils")
