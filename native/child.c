@@ -137,6 +137,11 @@ static enum how init(struct run *run, u32 index, struct result *result)
         return OK;
     }
     mark(run, CHILD, index, STATE_DONE, 0, pid);
+    i64 settled = init_settle();
+    if (settled < 0)
+        return fail(run, FAIL_ERRNO, (int)-settled, -1);
+    /* From here on a failure of PID 1 itself is not reported: its channel is closed, and the
+     * command, whose end follows from its own, is the one to tell. */
     init_stay((int)pid);
 }
 

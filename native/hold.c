@@ -10,9 +10,8 @@ static NORETURN void hold(int pipe)
 {
     char byte;
     /* The channel above all: an end held open here would hide the child's execve. */
-    SYS3(dup3, pipe, 0, 0);
-    SYS3(close_range, 1, ~0u, 0);
-    SYS3(read, 0, &byte, 1);
+    if (SYS3(dup3, pipe, 0, 0) == 0 && SYS3(close_range, 1, ~0u, 0) == 0)
+        SYS3(read, 0, &byte, 1);
     sys_exit(NSRUN_FAILED);
 }
 

@@ -11,10 +11,10 @@
 
 #define EVERY_SIGNAL (~0ull)
 
-static void set_handler(int number, u64 handler)
+static i64 set_handler(int number, u64 handler)
 {
     u64 action[4] = {handler};
-    SYS4(rt_sigaction, number, action, NULL, 8);
+    return SYS4(rt_sigaction, number, action, NULL, 8);
 }
 
 /* Collects all that have ended; the exit status of the command if it is among them, else -1. */
@@ -47,17 +47,24 @@ static void forward(int command)
     SYS2(kill, command, number == SIGTSTP ? SIGSTOP : number);
 }
 
-NORETURN void init_stay(int command)
+i64 init_settle(void)
 {
     u64 every = EVERY_SIGNAL;
-    int status, left[1];
-    SYS4(rt_sigprocmask, SIG_SETMASK, &every, NULL, 8);
+    i64 result = SYS4(rt_sigprocmask, SIG_BLOCK, &every, NULL, 8);
     /* With SIGCHLD ignored the kernel would reap the command and keep its status (wait(2)). */
-    set_handler(SIGCHLD, 0);
-    set_handler(SIGTTIN, 1);
-    set_handler(SIGTTOU, 1);
+    if (result == 0)
+        result = set_handler(SIGCHLD, 0);
+    if (result == 0)
+        result = set_handler(SIGTTIN, 1);
+    if (result == 0)
+        result = set_handler(SIGTTOU, 1);
     /* The parent reads the channel's end of file as the command's execve. */
-    SYS3(close_range, 3, ~0u, 0);
+    return result ? result : SYS3(close_range, 3, ~0u, 0);
+}
+
+NORETURN void init_stay(int command)
+{
+    int status, left[1];
     while ((status = reap_until(command)) < 0)
         forward(command);
     /* Only with the init of a pid namespace does the kernel end all others. */

@@ -1,6 +1,7 @@
 /* The `nsrun` command: replays a plan that is ready, and leaves everything else to Python.
  *
- *     nsrun-replay FD OPTIONS [FD]   replay the plan in a descriptor (how Python starts a replay)
+ *     nsrun-replay FD OPTIONS [FD]   replay the plan in a descriptor (how Python starts a replay);
+ *                                    t: take times and tell all, s: stop first
  *     a compiled spec                replay the plan behind this program's own end
  *     nsrun WORDS                    replay the plan cached for these words, if there is one that
  *                                    still holds; else execute nsrun-python with the same words
@@ -218,8 +219,12 @@ static NORETURN void replay_descriptor(char **argv, char **envp)
 {
     struct launch given = {.plan_fd = number(argv[1]), .outcome_fd = -1};
     const char *options = argv[1] && argv[2] ? argv[2] : "";
-    for (; *options; options++)
+    for (; *options; options++) {
         given.trace |= *options == 't';
+        /* For a tracer to attach: what it counts begins with the replay. */
+        if (*options == 's')
+            SYS2(kill, SYS0(getpid), SIGSTOP);
+    }
     if (argv[1] && argv[2] && argv[3])
         given.outcome_fd = number(argv[3]);
     if (given.plan_fd >= 0)

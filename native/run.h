@@ -246,7 +246,9 @@ enum how run_spawn(struct run *run, const u32 *step, struct result *result);
 
 /* hold.c: make the process that only holds; 0 and run->holders, or -errno. */
 i64 hold_clone(struct run *run, u64 flags, int exit_signal, i64 *pidfd);
-/* init.c: be PID 1 until the command ends. */
+/* init.c: become PID 1, which answers signals and has no descriptor but 0 to 2 (0 or -errno), and
+ * be it until the command ends. */
+i64 init_settle(void);
 NORETURN void init_stay(int command);
 
 /* await.c: supervise until the pidfd's process ends. */

@@ -86,13 +86,14 @@ static void take_rest(struct captured *captured)
 static NORETURN void execute(struct run *run, const struct helper *helper)
 {
     u64 none = 0, action[4] = {0};
-    SYS3(dup3, helper->stdin, 0, 0);
-    SYS3(dup3, helper->writers[0], 1, 0);
-    SYS3(dup3, helper->writers[1], 2, 0);
+    i64 err = SYS3(dup3, helper->stdin, 0, 0);
+    err = err < 0 ? err : SYS3(dup3, helper->writers[0], 1, 0);
+    err = err < 0 ? err : SYS3(dup3, helper->writers[1], 2, 0);
     for (int number = 1; number <= SIGNALS; number++)
         SYS4(rt_sigaction, number, action, NULL, 8);
     SYS4(rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
-    i64 err = SYS3(execve, helper->argv[0], helper->argv, helper->env);
+    if (err >= 0)
+        err = SYS3(execve, helper->argv[0], helper->argv, helper->env);
     run->shared->spawn_error = (int)-err;
     sys_exit(NSRUN_FAILED);
 }
@@ -259,7 +260,9 @@ enum how run_spawn(struct run *run, const u32 *step, struct result *result)
         return FAILED;
     /* Everything above 2 becomes close-on-exec: the helper gets three descriptors, whatever the
      * launcher itself was given. */
-    SYS3(close_range, 3, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */);
+    i64 closed = SYS3(close_range, 3, ~0u, 4 /* CLOSE_RANGE_CLOEXEC */);
+    if (closed < 0)
+        return fail(run, FAIL_ERRNO, (int)-closed, -1);
     i64 stdin = open_stdin((const char *)content, size);
     if (stdin < 0)
         return fail(run, FAIL_ERRNO, (int)-stdin, -1);

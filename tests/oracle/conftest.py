@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from tests.support import requires
+
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "sweep: minutes long, for `make sweep` alone")
@@ -18,3 +20,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]
+
+
+@pytest.fixture(params=["native", "python"])
+def executor(request: pytest.FixtureRequest) -> str:
+    """One contract: what strace sees of a replay is the plan with both."""
+    if request.param == "native":
+        requires.check(("native",))
+    return str(request.param)

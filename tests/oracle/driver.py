@@ -1,6 +1,6 @@
 """Replays one spec's plan many times, each in a process of its own that stops before it begins.
 
-``python -m tests.oracle.driver SPEC``. On stdin ``go FILE`` lines; on stdout for each of them
+``python -m tests.oracle.driver SPEC``, with the executor that NSRUN_EXECUTOR says. On stdin ``go FILE`` lines; on stdout for each of them
 ``stopped PID``, and ``ended STATUS`` when that process has ended. It is continued by SIGCONT
 when strace(1) has attached, so that what strace counts begins with the replay. What the run
 prints goes to FILE.
@@ -17,12 +17,13 @@ from typing import NoReturn
 from nsrun.cli import process
 from nsrun.cli.inputs import load_spec
 from nsrun.cli.output import report
-from nsrun.cli.run import conclude
+from nsrun.cli.run import conclude, native_executor
 from nsrun.host import hints
+from nsrun.plan.binary import encode
 from nsrun.plan.codec import dumps
 from nsrun.plan.model import Plan
 from nsrun.render import failure
-from nsrun.replay import engine
+from nsrun.replay import engine, native
 from nsrun.replay.outcome import NSRUN_FAILED
 from nsrun.runtime import launch
 
@@ -36,20 +37,52 @@ def main(spec: str) -> int:
     text = dumps(plan)
     sys.stdout.write(f"plan {len(text.encode())}\n{text}")
     sys.stdout.flush()
+    program = native_executor()
     for line in sys.stdin:
+        file = line.split(" ", 1)[1].rstrip("\n")
+        plan_fd, outcome_fd = _files(plan) if program else (-1, -1)
         pid = os.fork()
         if pid == 0:
-            _redirect(line.split(" ", 1)[1].rstrip("\n"))
+            _redirect(file)
             # prctl(2): Yama lets a process that is no ancestor attach only when told so.
             ctypes.CDLL(None).prctl(_PR_SET_PTRACER, _PR_SET_PTRACER_ANY, 0, 0, 0)
+            if program:
+                os.execv(program, [native.NAME, str(plan_fd), "s", str(outcome_fd)])
             os.kill(os.getpid(), signal.SIGSTOP)
             _end(plan)
         os.waitpid(pid, os.WUNTRACED)
         print(f"stopped {pid}", flush=True)
         _, status = os.waitpid(pid, 0)
         code = os.waitstatus_to_exitcode(status)
+        if program:
+            _tell(plan, plan_fd, outcome_fd, file)
         print(f"ended {code if code >= 0 else 128 - code}", flush=True)
     return 0
+
+
+def _files(plan: Plan) -> tuple[int, int]:
+    """The plan in its binary form, and where the outcome goes; inherited by the program."""
+    plan_fd = os.memfd_create("plan", 0)
+    with open(plan_fd, "wb", closefd=False) as file:
+        file.write(encode(plan))
+    return plan_fd, os.memfd_create("outcome", 0)
+
+
+def _tell(plan: Plan, plan_fd: int, outcome_fd: int, file: str) -> None:
+    """What the launcher leaves to Python, which is not traced here: words for the outcome."""
+    pid = os.fork()
+    if pid == 0:
+        errors = os.open(f"{file}.err", os.O_WRONLY | os.O_APPEND)
+        os.dup2(errors, 2)
+        try:
+            conclude(plan, native.read_outcome(outcome_fd, plan))
+        except native.OutcomeError:
+            pass  # killed before it could write one
+        sys.stderr.flush()
+        os._exit(0)
+    os.waitpid(pid, 0)
+    os.close(plan_fd)
+    os.close(outcome_fd)
 
 
 def _end(plan: Plan) -> NoReturn:
