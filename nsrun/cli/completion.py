@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 
 from nsrun.cli.commands import COMMANDS
@@ -35,13 +36,25 @@ def main(args: argparse.Namespace) -> int:
     specs = shtab.glob("*.yaml", "*.yml", "*.j2", "*.json")
     _place(parser, {"spec": specs, "file": shtab.FILE})
     script: str = shtab.complete(parser, args.shell)
-    if args.shell == "bash":
-        # `nsrun SPEC` runs it: where no command matches, files do.
-        script = script.replace(
+    sys.stdout.write(_with_specs(args.shell, script))
+    return 0
+
+
+def _with_specs(shell: str, script: str) -> str:
+    """`nsrun SPEC` runs it: beside the commands, the first word may be a spec."""
+    if shell == "bash":
+        # Readline's own completion of files, where no command matches.
+        return script.replace(
             "complete -o bashdefault ", "complete -o bashdefault -o default -o filenames "
         )
-    sys.stdout.write(script)
-    return 0
+    if shell == "zsh":
+        commands = "  _describe 'nsrun commands' _commands\n"
+        return script.replace(commands, f"{commands}  _files -g '(*.yaml|*.yml|*.j2|*.json)'\n")
+    specs = re.search(r"^function (_shtab_glob_compgen_\w+)$", script, re.MULTILINE)
+    if specs is None:
+        return script
+    first = "_shtab_nsrun_using; and test $_shtab_nsrun_npos -eq 0"
+    return f"{script}complete -c nsrun -n '{first}' -ka '({specs[1]})' -d 'run this spec'\n"
 
 
 def _place(parser: argparse.ArgumentParser, kinds: dict[str, object]) -> None:

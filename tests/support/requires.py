@@ -152,6 +152,8 @@ FEATURES: dict[str, Feature] = {
     "native_build": Feature(lacks=_lacks_native_build, installed=True),
     "native": Feature(lacks=_lacks_native_build, broken=_broken_native, installed=True),
     "bash": _optional("bash"),
+    "zsh": _optional("zsh"),
+    "fish": _optional("fish"),
     "script": _optional("script"),
     "userns": Feature(lacks=_lacks_userns, broken=_broken_userns),
     "overlay": Feature(lacks=_broken_overlay),
