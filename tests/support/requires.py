@@ -154,6 +154,7 @@ FEATURES: dict[str, Feature] = {
     "bash": _optional("bash"),
     "zsh": _optional("zsh"),
     "fish": _optional("fish"),
+    "man": _optional("man"),
     "script": _optional("script"),
     "userns": Feature(lacks=_lacks_userns, broken=_broken_userns),
     "overlay": Feature(lacks=_broken_overlay),
