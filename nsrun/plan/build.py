@@ -18,7 +18,7 @@ from nsrun.plan import files, masks, mounts, process, rootfs, security
 from nsrun.plan.defaults import mount_defaults
 from nsrun.plan.draft import Draft
 from nsrun.plan.hooks import run_hooks, when_stopped
-from nsrun.plan.identity import Identity, identity
+from nsrun.plan.identity import Identity, identity, words
 from nsrun.plan.launch import Launch, launch
 from nsrun.plan.model import Needs, Plan, Source, Track
 from nsrun.plan.ops import EXEC, Op, Signal, Wait
@@ -112,16 +112,20 @@ def _furnish(draft: Draft, facts: Facts, who: Identity, started: Launch) -> Tree
 
 def _become_root_inside(draft: Draft, who: Identity) -> None:
     """Take ids that exist in the user namespace: what is made from here on belongs to them."""
-    if who.setup_uid is None or who.setup_gid is None:
-        return
     joined = who.maps is None
     accept = ("EINVAL", "EPERM") if joined else ()
+    steps = []
+    if who.setup_gid is not None:
+        steps.append(calls.allow(calls.setresgid(who.setup_gid), accept=accept))
+    if who.setup_uid is not None:
+        steps.append(calls.allow(calls.setresuid(who.setup_uid), accept=accept))
+    if not steps:
+        return
     draft.child(
         "become the container's root"
         if who.setup_uid == 0
-        else f"become {who.setup_uid}:{who.setup_gid} of the user namespace",
-        calls.allow(calls.setresgid(who.setup_gid), accept=accept),
-        calls.allow(calls.setresuid(who.setup_uid), accept=accept),
+        else f"become {words(who.setup_uid, who.setup_gid)} of the user namespace",
+        *steps,
         at="idmap" if "idmap" in draft.spec.spans else "namespaces",
         rule="" if "idmap" in draft.spec.spans else "default idmap",
     )

@@ -40,7 +40,7 @@ def custom_owner(draft: Draft, facts: Facts, idmap: IdMap, at: str) -> Reg:
     )
     maps = Maps(
         uid=idmap.uid,
-        gid=idmap.gid or idmap.uid,
+        gid=idmap.gid,
         uid_writer=Writer.DIRECT,
         gid_writer=Writer.DIRECT,
         deny_setgroups=False,

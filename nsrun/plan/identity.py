@@ -41,7 +41,8 @@ class Maps:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Identity:
-    """``uid`` and ``gid`` are what the command runs as, None: as it stands after joining.
+    """``uid`` and ``gid`` are what the command runs as, None: as it stands after joining, or
+    where the map is empty and no id can be taken.
 
     ``setup_uid`` and ``setup_gid``: who makes the mounts, None where the ids stay.
     ``groups`` is None where the kernel does not let the caller set any.
@@ -76,6 +77,11 @@ def from_host(ranges: tuple[IdRange, ...], ident: int) -> int | None:
         if r.host <= ident < r.host + r.size:
             return r.container + ident - r.host
     return None
+
+
+def words(uid: int | None, gid: int | None) -> str:
+    """``1000:100``; ``-`` for an id that stays."""
+    return ":".join("-" if ident is None else str(ident) for ident in (uid, gid))
 
 
 def identity(draft: Draft, facts: Facts) -> Identity:
@@ -137,16 +143,28 @@ def _in_new_user_namespace(draft: Draft, facts: Facts) -> Identity:
     uid = _default_id(wanted.uid, maps.uid, facts.uid)
     gid = _default_id(wanted.gid, maps.gid, facts.gid)
     for kind, ident, ranges in (("uid", uid, maps.uid), ("gid", gid, maps.gid)):
-        if not contains(ranges, ident):
+        if ident is not None and not contains(ranges, ident):
             draft.refuse(
                 "NS403",
                 f"{kind} {ident} is not mapped into the user namespace",
                 "user",
                 f"add a line for {ident} to idmap.{kind}",
-                why=f"mapped are {_words(ranges)}",
+                why=f"mapped are {_words(ranges) or 'none'}",
             )
     groups: tuple[int, ...] | None = wanted.groups
-    if maps.deny_setgroups:
+    if not maps.gid:
+        # user_namespaces(7): without a gid_map setgroups(2) fails, and keeps what the caller has.
+        groups = None if not wanted.groups else groups
+        if may_set_ids(facts) and set(facts.groups) - {facts.gid}:
+            draft.refuse(
+                "NS403",
+                "the caller's supplementary groups cannot be dropped",
+                "idmap.gid",
+                "map a gid, or run nsrun without them: setpriv --clear-groups nsrun ...",
+                why="setgroups(2) needs a gid map; the command would keep the rights of "
+                + ", ".join(str(group) for group in sorted(set(facts.groups) - {facts.gid})),
+            )
+    elif maps.deny_setgroups:
         if wanted.groups:
             _refuse_groups(
                 draft, "without /etc/subgid ranges the kernel wants setgroups(2) denied"
@@ -164,12 +182,13 @@ def _in_new_user_namespace(draft: Draft, facts: Facts) -> Identity:
         groups=groups,
         setup_uid=0 if contains(maps.uid, 0) else uid,
         setup_gid=0 if contains(maps.gid, 0) else gid,
-        displaced=from_host(maps.uid, facts.uid) is None,
+        # Without a map the ids cannot be changed, and stay the caller's on the host.
+        displaced=bool(maps.uid) and from_host(maps.uid, facts.uid) is None,
     )
 
 
-def _default_id(given: int | None, ranges: tuple[IdRange, ...], callers: int) -> int:
-    if given is not None:
+def _default_id(given: int | None, ranges: tuple[IdRange, ...], callers: int) -> int | None:
+    if given is not None or not ranges:
         return given
     if contains(ranges, 0):
         return 0
@@ -275,11 +294,8 @@ def _refuse_without_helper(draft: Draft, facts: Facts) -> None:
 
 
 def _explicit(draft: Draft, facts: Facts, given: IdMap) -> Maps:
-    privileged = may_set_ids(facts)
-    fallback = given.uid if privileged else (IdRange(container=0, host=facts.gid, size=1),)
-    uid = given.uid or (IdRange(container=0, host=facts.uid, size=1),)
-    gid = given.gid or fallback
-    if privileged:
+    uid, gid = given.uid, given.gid
+    if may_set_ids(facts):
         _require_in_own(draft, "uid", uid, facts.uid_map)
         _require_in_own(draft, "gid", gid, facts.gid_map)
         return Maps(
@@ -296,7 +312,7 @@ def _explicit(draft: Draft, facts: Facts, given: IdMap) -> Maps:
         gid=gid,
         uid_writer=uid_writer,
         gid_writer=gid_writer,
-        deny_setgroups=gid_writer is Writer.DIRECT,
+        deny_setgroups=bool(gid) and gid_writer is Writer.DIRECT,
     )
 
 
@@ -326,7 +342,7 @@ def _unprivileged_writer(
     own: int,
     subordinate: tuple[SubIds, ...],
 ) -> Writer:
-    if len(ranges) == 1 and ranges[0].host == own and ranges[0].size == 1:
+    if not ranges or (len(ranges) == 1 and ranges[0].host == own and ranges[0].size == 1):
         return Writer.DIRECT
     for number, r in enumerate(ranges):
         is_own = r.host == own and r.size == 1

@@ -423,6 +423,8 @@ def write_maps(draft: Draft, facts: Facts, maps: Maps, process: Reg) -> None:
         ("uid", maps.uid, maps.uid_writer),
         ("gid", maps.gid, maps.gid_writer),
     ):
+        if not ranges:
+            continue
         at = f"idmap.{kind}" if f"idmap.{kind}" in draft.spec.spans else "idmap"
         rule = "" if "idmap" in draft.spec.spans else "default idmap"
         what = f"map {kind}s {_in_words(ranges)}"

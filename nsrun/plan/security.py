@@ -12,7 +12,7 @@ from nsrun.kernel.abi import Capability, PrCapAmbient, Prctl
 from nsrun.kernel.facts import Facts
 from nsrun.kernel.values import Int
 from nsrun.plan.draft import Draft
-from nsrun.plan.identity import Identity
+from nsrun.plan.identity import Identity, words
 from nsrun.plan.ops import Op
 from nsrun.spec.model import Capabilities, NamespaceType
 
@@ -72,7 +72,7 @@ def decide(draft: Draft, facts: Facts, identity: Identity) -> CapabilitySets:
     chosen &= may_give
     # Kernel: an unprivileged user keeps through execve only what is ambient. What a spec names
     # itself is meant to be had; the default set is only a bound.
-    if identity.uid in (0, None):
+    if identity.uid == 0 or (identity.uid is None and identity.maps is None):
         nothing = frozenset[int]()
         return CapabilitySets(
             bounding=chosen,
@@ -235,8 +235,7 @@ def _take_ids(draft: Draft, identity: Identity, sets: CapabilitySets) -> None:
             steps.append(calls.prctl(Prctl.PR_SET_KEEPCAPS, Int(1)))
         steps.append(calls.setresuid(identity.uid))
     if steps:
-        who = f"{identity.uid}:{identity.gid}"
-        draft.child(f"become {who}", *steps, at=at, rule=rule)
+        draft.child(f"become {words(identity.uid, identity.gid)}", *steps, at=at, rule=rule)
 
 
 def set_no_new_privileges(draft: Draft) -> None:

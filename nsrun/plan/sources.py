@@ -42,6 +42,9 @@ def wants_idmap(facts: Facts, identity: Identity, path: str) -> bool:
     """
     if identity.maps is None or abi.Capability.CAP_SYS_ADMIN not in facts.permitted:
         return False
+    if not identity.maps.uid or not identity.maps.gid:
+        # There is no id inside to show the owner as.
+        return False
     fact = facts.paths.get(path)
     return fact is not None and from_host(identity.maps.uid, fact.owner[0]) is None
 

@@ -241,6 +241,13 @@ def id_ranges_are_sound(spec: Spec) -> Problems:
         if idmap is not None:
             yield from _ranges(spec, f"{path}.uid", idmap.uid)
             yield from _ranges(spec, f"{path}.gid", idmap.gid)
+            if path == "idmap" or idmap.kind != "explicit":
+                continue
+            for key, ranges in (("uid", idmap.uid), ("gid", idmap.gid)):
+                if not ranges:
+                    # mount_setattr(2) takes no user namespace that lacks one of the maps.
+                    what = f"an idmapped mount needs a map of {key}s"
+                    yield problem(spec, "NS303", f"{path}.{key}", what)
 
 
 def _ranges(spec: Spec, path: str, ranges: tuple[IdRange, ...]) -> Problems:

@@ -118,6 +118,41 @@ def test_a_nested_user_namespace_has_narrower_maps(root_box: Box) -> None:
     assert text.split() == ["0", "500", "10", "0"]
 
 
+def test_a_map_is_written_once(box: Box) -> None:
+    """Not even root inside, with every capability, changes who it is outside."""
+    write = "echo '0 0 1' > /proc/self/uid_map || cat /proc/self/uid_map"
+    result = box.run(write, namespaces=["user"], idmap="root", capabilities="all")
+    assert result.ok().split() == ["0", str(box.runner.user.uid), "1"]
+    assert "Operation not permitted" in result.stderr or "I/O error" in result.stderr
+
+
+@pytest.mark.parametrize("lacks", ["uid", "gid"])
+def test_one_of_the_maps_alone(box: Box, lacks: str) -> None:
+    """An empty list maps none: the other id stays without a number inside."""
+    user = box.runner.user
+    full = {"uid": [f"0:{user.uid}:1"], "gid": [f"0:{user.gid}:1"]}
+    shown = box.out("id -u; id -g", namespaces=["user"], idmap={**full, lacks: []}).split()
+    assert shown == (["65534", "0"] if lacks == "uid" else ["0", "65534"])
+    lines = box.out("wc -l < /proc/self/uid_map; wc -l < /proc/self/gid_map",
+                    namespaces=["user"], idmap={**full, lacks: []}).split()  # fmt: skip
+    assert lines == (["0", "1"] if lacks == "uid" else ["1", "0"])
+
+
+def test_nobody_is_chosen_without_a_map(box: Box) -> None:
+    nothing = {"uid": [], "gid": []}
+    said = box.refused(namespaces=["user"], idmap=nothing, user="0:0")
+    assert said.count("NS403") == 2 and "mapped are none" in said
+
+
+@requires("root")
+def test_groups_that_cannot_be_dropped_are_refused(root_box: Box) -> None:
+    """Without a gid map setgroups(2) fails, and the command would keep the caller's groups."""
+    wrapped = root_box.as_(wrapper=("setpriv", "--groups", "0,4242", "--"))
+    nothing = {"uid": ["0:0:1"], "gid": []}
+    assert "NS403" in wrapped.refused(namespaces=["user"], idmap=nothing)
+    assert wrapped.out("id -G", namespaces=["user"], idmap="root") == "0"
+
+
 # --- a host range and the rootfs -------------------------------------------------------------
 
 

@@ -378,6 +378,19 @@ def test_the_inner_process_cannot_signal_the_outer(box: Box) -> None:
     assert "No such process" in result.stderr
 
 
+def test_siblings_do_not_reach_each_other(box: Box) -> None:
+    """A process number of one container is none in the other, nor can it be traced."""
+    keys = {"namespaces": ["user", "mount", "pid"], "capabilities": "all"}
+    keys["mounts"] = [{"type": "proc", "target": "/proc"}]
+    ids = "readlink /proc/1/ns/pid; ls -d /proc/[0-9]* | wc -l"
+    with box.running(f"{ids}; read x", **keys) as first:
+        seen = first.line(), int(first.line())
+        other = box.out(ids, **keys).splitlines()
+        # Each has itself for process 1, and sees its own shell, ls and wc alone.
+        assert other[0] != seen[0]
+        assert int(other[1]) == seen[1] <= 3
+
+
 def test_the_same_uid_inside_is_another_outside(root_box: Box) -> None:
     """Two containers with maps of their own: uid 0 in both, apart on the host."""
     uids = []

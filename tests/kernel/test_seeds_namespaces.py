@@ -73,6 +73,20 @@ def test_ipc(anyone: Runner, seeds: Path) -> None:
     assert_new(anyone, seeds / "ipc.yaml", "user", "ipc")
 
 
+@pytest.mark.parametrize(
+    ("make", "show"), [(["-S", "1"], "-s"), (["-M", "4096"], "-m")], ids=["semaphores", "memory"]
+)
+def test_other_objects_of_ipc(anyone: Runner, seeds: Path, make: list[str], show: str) -> None:
+    made = subprocess.run(["ipcmk", *make], check=True, capture_output=True, text=True).stdout
+    try:
+        outside = subprocess.run(["ipcs", show], check=True, capture_output=True).stdout
+        script = f"ipcs {show} | grep -c 0x; ipcmk {' '.join(make)} >&2; ipcs {show} | grep -c 0x"
+        assert run(anyone, seeds / "ipc.yaml", "/bin/sh", "-c", script).split() == ["0", "1"]
+        assert subprocess.run(["ipcs", show], check=True, capture_output=True).stdout == outside
+    finally:
+        subprocess.run(["ipcrm", show, made.split()[-1]], check=True)
+
+
 def test_pid(anyone: Runner, seeds: Path) -> None:
     printed = run(anyone, seeds / "pid.yaml").splitlines()
     assert printed[:2] == ["process id: 1", "parent:     0"]
@@ -122,6 +136,28 @@ def test_user_without_privilege(ordinary: Runner, area: Path) -> None:
     assert printed[1].split() == ["0", str(me.uid), "1"]
     ordinary.run(spec, "--", "touch", me.home / "file").ok()
     assert (me.home / "file").stat().st_uid == me.uid
+
+
+def test_unmapped(anyone: Runner, seeds: Path) -> None:
+    """Ids without a number inside are the overflow ids, and execve takes every capability."""
+    seen = run(anyone, seeds / "unmapped.yaml").split()
+    assert seen == ["65534", "65534", "0", "CapEff:", "0000000000000000"]
+    assert_new(anyone, seeds / "unmapped.yaml", "user")
+
+
+def test_signals_from_inside_do_not_reach_process_1(anyone: Runner, seeds: Path) -> None:
+    spec = seeds / "signals.yaml"
+    with unchanged(seeds):
+        result = anyone.run(spec)
+    assert result.stdout.splitlines() == ["sent to 1: TERM, KILL", "process 1 is still there"]
+    # From outside it is ended: by SIGKILL, as SIGTERM has no handler there, and that is said.
+    assert result.status == 137
+    assert "NS603" in result.stderr and "NS604" in result.stderr
+    spec.write_text(spec.read_text().replace("command: |", "init: true\ncommand: |"))
+    with unchanged(seeds):
+        mended = anyone.run(spec)
+    assert mended.status == 143, str(mended)
+    assert "NS604" not in mended.stderr
 
 
 @requires("timens")

@@ -108,8 +108,11 @@ CASES: list[tuple[str, str, str, str, str]] = [
         )
     ),
     ("id_ranges_are_sound", "namespaces: [mount]\nmounts: [{type: bind, source: ./data, target: /a, "
-     "idmap: {uid: [], gid: ['0:0:0']}}]", "NS303", "mounts[0].idmap.gid[0]",
-     "namespaces: [mount]\nmounts: [{type: bind, source: ./data, target: /a, idmap: {uid: [], gid: ['0:0:1']}}]"),
+     "idmap: {uid: ['0:0:1'], gid: ['0:0:0']}}]", "NS303", "mounts[0].idmap.gid[0]", "namespaces: [mount]\n"
+     "mounts: [{type: bind, source: ./data, target: /a, idmap: {uid: ['0:0:1'], gid: ['0:0:1']}}]"),
+    ("id_ranges_are_sound", "namespaces: [mount]\nmounts: [{type: bind, source: ./data, target: /a, "
+     "idmap: {uid: ['0:0:1'], gid: []}}]", "NS303", "mounts[0].idmap.gid",
+     "namespaces: [user]\nidmap: {uid: [], gid: []}"),
     *(
         (name, f"namespaces: [mount]\nmounts: [{bad}]", code, f"mounts[0]{path}",
          f"namespaces: [mount]\nmounts: [{good}]")
