@@ -45,7 +45,10 @@ static size_t plan_size(int fd, size_t offset)
 const void *read_plan(int fd, size_t offset, size_t *size)
 {
     *size = plan_size(fd, offset);
-    return *size ? read_part(fd, offset, *size) : NULL;
+    const void *plan = *size ? read_part(fd, offset, *size) : NULL;
+    if (!plan)
+        *size = 0;
+    return plan;
 }
 
 const struct entry_header *read_entry(int fd, size_t offset, size_t *size)

@@ -68,6 +68,19 @@ int message_is(const struct run *run, const struct message *message, u8 tag, con
            !memcmp(message->name, run->plan.data + sync[0], sync[1]);
 }
 
+enum how message_unexpected(struct run *run, const struct message *message, const u32 *sync)
+{
+    struct text text = {.at = run->text, .size = sizeof run->text};
+    text_string(&text, "waited for ");
+    text_bytes(&text, (const char *)run->plan.data + sync[0], sync[1]);
+    text_string(&text, ", got ");
+    text_bytes(&text, message->name, message->length);
+    fail(run, FAIL_INTERNAL, 0, 0);
+    run->fault.text = run->text;
+    run->fault.text_size = (u32)text.used;
+    return FAILED;
+}
+
 /* The parent's next message, which is to be this one. */
 static enum how expect(struct run *run, u32 channel, u8 tag, const u32 *sync,
                        struct message *message)
@@ -82,7 +95,7 @@ static enum how expect(struct run *run, u32 channel, u8 tag, const u32 *sync,
     case READ_AGAIN: parent_gone();
     }
     if (!message_is(run, message, tag, sync))
-        return fail_internal(run, "another message came than the one waited for");
+        return message_unexpected(run, message, sync);
     return OK;
 }
 

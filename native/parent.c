@@ -110,10 +110,6 @@ static enum how receive(struct run *run, u32 channel, u32 signals, struct messag
     }
 }
 
-static enum how unexpected(struct run *run)
-{
-    return fail_internal(run, "another message came than the one waited for");
-}
 
 static enum how wait(struct run *run, const u32 *step, struct result *result)
 {
@@ -123,7 +119,7 @@ static enum how wait(struct run *run, const u32 *step, struct result *result)
         return FAILED;
     if (step[4] & WAIT_EXEC) {
         if (reading == READ_MESSAGE)
-            return unexpected(run);
+            return message_unexpected(run, message, step + 5);
         if (!child_entered_exec(run))
             return child_ended(run);
         run->started = 1;
@@ -133,7 +129,7 @@ static enum how wait(struct run *run, const u32 *step, struct result *result)
     if (reading == READ_EOF)
         return child_ended(run);
     if (!message_is(run, message, TAG_SYNC, step + 5))
-        return unexpected(run);
+        return message_unexpected(run, message, step + 5);
     result->value = message->value;
     return step[2] ? reg_set(run, step[2] - 1, message->value) : OK;
 }
@@ -147,7 +143,7 @@ static enum how receive_fd(struct run *run, const u32 *step, struct result *resu
     if (reading == READ_EOF)
         return child_ended(run);
     if (!message_is(run, message, TAG_FD, step + 5))
-        return unexpected(run);
+        return message_unexpected(run, message, step + 5);
     if (message->kind)
         remember_process(run, message->fd);
     result->value = message->fd;

@@ -238,6 +238,7 @@ enum how run_signal(struct run *run, const u32 *step);
 enum how run_send_fd(struct run *run, const u32 *step);
 /* Whether a message is the one of this tag and sync (offset, length). */
 int message_is(const struct run *run, const struct message *message, u8 tag, const u32 *sync);
+enum how message_unexpected(struct run *run, const struct message *message, const u32 *sync);
 enum how run_netlink(struct run *run, const u32 *step, struct result *result);
 enum how run_spawn(struct run *run, const u32 *step, struct result *result);
 

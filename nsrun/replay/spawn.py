@@ -12,7 +12,7 @@ from nsrun.kernel.values import Bytes, Fmt, Str
 from nsrun.plan.ops import Spawn
 from nsrun.replay.outcome import SIGNALLED, Kind, State
 from nsrun.replay.prepare import Buffer, Format, PrepareError, encode
-from nsrun.replay.step import Registers, Result, StepError, from_os_error
+from nsrun.replay.step import TEXT_MAX, Registers, Result, StepError, from_os_error
 from nsrun.replay.syscalls import CloseRange
 
 # A helper without a timeout of its own: while one runs, the launcher answers no signal.
@@ -179,5 +179,5 @@ class _Helper:
             os.close(fd)
 
     def words(self) -> bytes:
-        """What it wrote to stderr, or to stdout where it wrote nothing there."""
-        return bytes(self._stderr or self._stdout)
+        """The end of what it wrote to stderr, or to stdout where it wrote nothing there."""
+        return bytes(self._stderr or self._stdout)[-TEXT_MAX:]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import requires
+from tests.support import replays, requires
 from tests.support.box import Box, copy_specs
 from tests.support.rootfs import make_rootfs
 from tests.support.runner import Runner
@@ -34,6 +34,12 @@ def executor(request: pytest.FixtureRequest) -> str:
     if request.param == "native":
         requires.check(("native",))
     return str(request.param)
+
+
+@pytest.fixture
+def both_executors(executor: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Handmade plans are replayed by the one, then by the other."""
+    monkeypatch.setattr(replays, "executor", executor)
 
 
 @pytest.fixture

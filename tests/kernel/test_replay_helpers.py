@@ -29,6 +29,8 @@ from tests.support.replays import (
     start,
 )
 
+pytestmark = pytest.mark.usefixtures("both_executors")
+
 # --- spawn -----------------------------------------------------------------------------------
 
 
@@ -137,7 +139,7 @@ def test_a_helpers_output_cannot_block_it() -> None:
         "echo last words >&2; exit 3"
     )
     kind, value, _, text = failure_of(helped(shell(script, timeout=20 * SECOND)))
-    assert (kind, value, len(text)) == (Kind.SPAWN, 3, 64 * 1024)
+    assert (kind, value, len(text)) == (Kind.SPAWN, 3, 4096)
     assert text.endswith("eee" + "last words\n")
 
 

@@ -37,6 +37,8 @@ from tests.support.replays import (
     start,
 )
 
+pytestmark = pytest.mark.usefixtures("both_executors")
+
 STAGE, STAGEFD = Reg("stage", RegKind.PID), Reg("stagefd")
 NEW, NEWFD = Reg("new", RegKind.PID), Reg("newfd")
 PID_NS = int(CloneFlag.CLONE_NEWPID)

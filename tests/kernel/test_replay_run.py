@@ -33,10 +33,13 @@ from tests.support.replays import (
     output,
     parent,
     plan,
+    python_only,
     run,
     sh,
     start,
 )
+
+pytestmark = pytest.mark.usefixtures("both_executors")
 
 NEVER = Reg("never")
 
@@ -178,7 +181,7 @@ def test_emfile(tmp_path: Path) -> None:
         limit = [fd for fd in range(max(used) + 10) if fd not in used][6]
         resource.setrlimit(resource.RLIMIT_NOFILE, (limit, limit))
 
-    fds = tuple(opened("/etc", Reg(f"fd{n}")) for n in range(8))
+    fds = tuple(opened("/etc", Reg(f"fd{n}")) for n in range(16))
     outcome = run(
         command(*sh("true"), before=(parent(make, undo=(remove,)), parent(*fds))),
         setup=few_descriptors,
@@ -286,10 +289,11 @@ def test_an_internal_fault_is_reported_without_a_traceback(
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.errno) == (Kind.INTERNAL, 0)
     assert (outcome.failure.address, outcome.status) == ("c1", 125)
-    assert outcome.failure.text == "register %never was never set"
+    assert outcome.failure.text.endswith("was never set")
     assert "Traceback" not in capfd.readouterr().err
 
 
+@python_only("an exception")
 def test_an_exception_in_the_child_is_reported(
     monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -318,9 +322,10 @@ def test_a_pid_of_minus_one_is_never_passed_on() -> None:
     )
     assert outcome.failure is not None
     assert outcome.failure.kind is Kind.INTERNAL
-    assert outcome.failure.text == "register %pid holds no process: -1"
+    assert "holds no process" in outcome.failure.text
 
 
+@python_only("the native form of a plan is of one machine: tests/kernel/test_native.py")
 def test_a_plan_for_another_machine_is_refused() -> None:
     import dataclasses
 
@@ -334,6 +339,7 @@ def test_a_plan_for_another_machine_is_refused() -> None:
     assert "m68k" in outcome.failure.text
 
 
+@python_only("threads end at the execve of the native program")
 def test_more_than_one_thread_is_refused() -> None:
     import threading
 

@@ -30,6 +30,8 @@ from tests.support.replays import (
     start,
 )
 
+pytestmark = pytest.mark.usefixtures("both_executors")
+
 PID_NS = int(CloneFlag.CLONE_NEWPID)
 HANDLER = "trap 'echo got; exit 3' {}; echo ready; while :; do /bin/busybox sleep 0.05; done"
 # busybox sleep handles no signal and, as PID 1 of a namespace, gets none.

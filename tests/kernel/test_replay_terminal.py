@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from nsrun.kernel import calls
+from nsrun.kernel import abi, calls
 from nsrun.kernel.values import Reg
 from nsrun.plan.model import Plan
 from nsrun.plan.ops import Op, ReceiveFd, SendFd, Signal, Wait
@@ -29,10 +29,13 @@ from tests.support.replays import (
     call,
     command,
     parent,
+    python_only,
     run,
     sh,
     start,
 )
+
+pytestmark = pytest.mark.usefixtures("both_executors")
 
 MASTER, PEER, HERE = Reg("master"), Reg("peer"), Reg("here")
 
@@ -184,6 +187,7 @@ def test_untouched_when_a_step_fails(terminal: Make) -> None:
     assert it.restored()
 
 
+@python_only("an exception")
 def test_restored_when_the_relay_breaks(terminal: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     from nsrun.replay.terminal import Relay
 
@@ -275,9 +279,14 @@ def pattern(path: Path) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def unechoed(script: str) -> Plan:
+    """Descriptor 0 has no input, so VEOF is written to the pty at any moment of ``stty raw``."""
+    return with_pty(script, extra=(calls.ioctl_new_terminal(PEER, abi.TerminalFlag.ICANON),))
+
+
 def test_ten_megabytes_of_output(tmp_path: Path) -> None:
     digest = pattern(tmp_path / "data")
-    running = start(with_pty(f"stty raw; cat {tmp_path}/data"))
+    running = start(unechoed(f"stty raw; cat {tmp_path}/data"))
     began = time.monotonic()
     outcome = running.outcome()
     assert (outcome.status, len(running.output)) == (0, TEN_MEGABYTES)
@@ -320,10 +329,24 @@ def cpu_ticks(pid: int) -> int:
     return int(fields[11]) + int(fields[12])
 
 
+def wait_full(read_end: int) -> None:
+    """Wait until poll(2) tells a writer of this pipe to wait."""
+    # pipe(7): opened through /proc it is one end more of the same pipe.
+    write_end = os.open(f"/proc/self/fd/{read_end}", os.O_WRONLY)
+    deadline = time.monotonic() + PATIENCE
+    try:
+        while select.select((), [write_end], (), 0)[1]:
+            assert time.monotonic() < deadline, "the pipe does not fill"
+            time.sleep(0.01)
+    finally:
+        os.close(write_end)
+
+
 def test_a_slow_reader_loses_nothing_and_costs_nothing(tmp_path: Path) -> None:
     digest = pattern(tmp_path / "data")
-    running = start(with_pty(f"stty raw; cat {tmp_path}/data"))
-    # Nobody reads: the pipe and the buffers fill, then all wait.
+    running = start(unechoed(f"stty raw; cat {tmp_path}/data"))
+    # Nobody reads: the pipe fills, then the buffers, then all wait.
+    wait_full(running.stdout)
     time.sleep(0.5)
     before = cpu_ticks(running.pid)
     time.sleep(0.5)

@@ -1,4 +1,4 @@
-"""Handmade plans, and replaying them in a process of their own."""
+"""Handmade plans, and replaying them in a process of their own, by either executor."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
 
 from nsrun.kernel import abi, calls
 from nsrun.kernel.abi import CloneFlag
 from nsrun.kernel.values import Call, Int, Reg, RegKind, Str, Strings
+from nsrun.plan.binary import encode
 from nsrun.plan.model import Action, Needs, Origin, Plan, Source, Track, UndoWhen
 from nsrun.plan.ops import EXEC, Await, Clone, Op, Wait
+from nsrun.replay import native
 from nsrun.replay.engine import replay
 from nsrun.replay.outcome import Outcome
+from tests.support.paths import PYTHON
+
+# What replays: set by a fixture (tests/kernel/conftest.py).
+executor = "python"
+PROGRAM = str(Path(PYTHON).parent / "nsrun")
 
 OUTER, INNER = Reg("outer"), Reg("inner")
 CHILD, PIDFD = Reg("child", RegKind.PID), Reg("pidfd")
@@ -139,12 +149,16 @@ def call(name: str, *args: int | str | tuple[str, ...], **options: object) -> Ca
 
 @dataclass
 class Running:
-    """A replay under way in a forked process ``pid``; ``output`` is what its stdout got."""
+    """A replay under way in a forked process ``pid``; ``output`` is what its stdout got.
+
+    ``native``: the plan, and the file that the native executor writes its outcome to.
+    """
 
     pid: int
     result: int
     stdout: int
     output: bytearray = field(default_factory=bytearray)
+    native: tuple[Plan, int] | None = None
 
     def outcome(self) -> Outcome:
         """Wait for the end; fails the test when it does not come."""
@@ -164,6 +178,10 @@ class Running:
                     open_.discard(fd)
                     os.close(fd)
         os.waitpid(self.pid, 0)
+        if self.native is not None and not pickled:
+            the_plan, fd = self.native
+            with os.fdopen(fd):
+                return native.read_outcome(fd, the_plan)
         found = pickle.loads(pickled)  # noqa: S301 - from our own fork
         if isinstance(found, BaseException):
             raise found
@@ -185,6 +203,7 @@ def start(the_plan: Plan, *, setup: Callable[[], object] | None = None) -> Runni
     """Begin a replay in a forked process; ``setup`` runs there first."""
     result_r, result_w = os.pipe()
     out_r, out_w = os.pipe()
+    plan_fd, outcome_fd = _files(the_plan) if executor == "native" else (-1, -1)
     pid = os.fork()
     if pid == 0:
         found: object = AssertionError("nothing")
@@ -194,8 +213,13 @@ def start(the_plan: Plan, *, setup: Callable[[], object] | None = None) -> Runni
             os.dup2(out_w, 1)
             os.close(out_w)
             os.set_inheritable(result_w, False)
+            # What a user's shell gives, whatever the tests were started with.
+            for number in (signal.SIGINT, signal.SIGQUIT):
+                signal.signal(number, signal.SIG_DFL)
             if setup is not None:
                 setup()
+            if executor == "native":
+                os.execv(PROGRAM, [native.NAME, str(plan_fd), "t", str(outcome_fd)])
             found = replay(the_plan)
         except BaseException as error:
             found = AssertionError(f"{type(error).__name__}: {error}")
@@ -205,7 +229,19 @@ def start(the_plan: Plan, *, setup: Callable[[], object] | None = None) -> Runni
             os._exit(0)
     os.close(result_w)
     os.close(out_w)
-    return Running(pid, result_r, out_r)
+    if executor != "native":
+        return Running(pid, result_r, out_r)
+    os.close(plan_fd)
+    return Running(pid, result_r, out_r, native=(the_plan, outcome_fd))
+
+
+def _files(the_plan: Plan) -> tuple[int, int]:
+    """The plan's binary form and an empty file, both inherited by the native executor."""
+    plan_fd = os.memfd_create("plan", 0)
+    with open(plan_fd, "wb", closefd=False) as file:
+        file.write(encode(the_plan))
+    os.lseek(plan_fd, 0, os.SEEK_SET)
+    return plan_fd, os.memfd_create("outcome", 0)
 
 
 def run(the_plan: Plan, *, setup: Callable[[], object] | None = None) -> Outcome:
@@ -230,3 +266,9 @@ def gone(pid: int, patience: float = 3.0) -> bool:
             return True
         time.sleep(0.01)
     return False
+
+
+def python_only(reason: str) -> pytest.MarkDecorator:
+    """For a test of what only the Python executor has; ``reason`` says what that is."""
+    assert reason
+    return pytest.mark.parametrize("executor", ["python"], indirect=True)

@@ -17,8 +17,8 @@ _SUBORDINATES = 65_536
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class User:
-    """Who runs nsrun. ``home``, ``runtime`` and ``cache`` are folders of its own; ``binds`` are pairs of
-    a test's file and the file of /etc that it stands for. ``sub_start`` and ``sub_size``:
+    """Who runs nsrun. ``home``, ``runtime`` and ``cache`` are folders of its own; ``binds`` are
+    pairs of a test's file and the file of /etc that it stands for. ``sub_start`` and ``sub_size``:
     its subordinate ids, 0 and 0 without any."""
 
     uid: int
