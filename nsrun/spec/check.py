@@ -40,6 +40,7 @@ CHECKS: tuple[Check, ...] = (
     process.capability_sets_agree,
     process.soft_limit_is_within_the_hard_one,
     process.a_terminal_is_the_input,
+    process.hooks_have_their_own_name,
     process.files_are_given_once,
     host.rootfs_exists,
     host.sources_exist,

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 from nsrun.spec.checking import Problems, looks_at, problem
 from nsrun.spec.model import Spec
 from nsrun.spec.names import CONTAINER_NAME
 from nsrun.spec.path import key_path
-from nsrun.spec.words import quote
+from nsrun.spec.words import quote, quote_path
 
 # __NEW_UTS_LEN, linux/utsname.h.
 _MAX_HOSTNAME = 64
@@ -89,6 +90,25 @@ def a_terminal_is_the_input(spec: Spec) -> Problems:
             label="the terminal is the standard input",
             help=("remove one of them",),
         )
+
+
+@looks_at("hooks")
+def hooks_have_their_own_name(spec: Spec) -> Problems:
+    """A helper is executed under its path; what else its vector calls it would be lost."""
+    phases = {"prestart": spec.hooks.prestart, "poststart": spec.hooks.poststart,
+              "poststop": spec.hooks.poststop}  # fmt: skip
+    for phase, hooks in phases.items():
+        for index, hook in enumerate(hooks):
+            name = os.path.basename(hook.path)
+            if hook.args and os.path.basename(hook.args[0]) != name:
+                yield problem(
+                    spec,
+                    "NS318",
+                    f"hooks.{phase}[{index}].args[0]",
+                    f"{quote(hook.args[0])} is not the name of {quote_path(hook.path)}",
+                    label="the first argument is the program's name",
+                    help=(f"write {quote(name)}, and a program of the wanted name as the path",),
+                )
 
 
 @looks_at(each=("files",))
