@@ -440,6 +440,8 @@ RLIM_INFINITY = 0xFFFF_FFFF_FFFF_FFFF
 class Ioctl(IntEnum):
     """asm-generic/ioctls.h, linux/sockios.h, linux/nsfs.h"""
 
+    TCGETS = 0x5401
+    TCSETS = 0x5402
     TIOCSCTTY = 0x540E
     TIOCGWINSZ = 0x5413
     TIOCSWINSZ = 0x5414
@@ -448,6 +450,19 @@ class Ioctl(IntEnum):
     SIOCSIFFLAGS = 0x8914
     NS_GET_USERNS = 0xB701
     NS_GET_NSTYPE = 0xB703
+
+
+class TerminalFlag(IntFlag):
+    """asm-generic/termbits.h: c_lflag of struct termios"""
+
+    ISIG = 0x0001
+    ICANON = 0x0002
+    ECHO = 0x0008
+    ECHOE = 0x0010
+    ECHOK = 0x0020
+    ECHOCTL = 0x0200
+    ECHOKE = 0x0800
+    IEXTEN = 0x8000
 
 
 class InterfaceFlag(IntFlag):

@@ -599,6 +599,32 @@ def ioctl_controlling_terminal(fd: Reg) -> Call:
     return Call(name="ioctl", args=(fd, enum(abi.Ioctl.TIOCSCTTY), Int(0)))
 
 
+# struct termios of asm-generic/termbits.h: iflag, oflag, cflag, lflag, line, cc; and what a new
+# pty has but for lflag (tty_std_termios, and pty_unix98_init of drivers/tty).
+_TERMIOS = struct.Struct("=IIIIB19s")
+_NEW_PTY = (0x0500, 0x0005, 0x00BF)
+_NEW_CONTROL = b"\x03\x1c\x7f\x15\x04\0\x01\0\x11\x13\x1a\0\x12\x0f\x17\x16"
+
+
+def ioctl_no_terminal(fd: int) -> Call:
+    """ioctl_tty(2) TCGETS: goes on where ``fd`` is no terminal, else ends the action."""
+    # A line discipline has a number below 32 (linux/tty.h).
+    never = Expect(16, 1, 0xFF, 0xFF, "it is no terminal", otherwise="skip")
+    return Call(
+        name="ioctl",
+        args=(Int(fd), enum(abi.Ioctl.TCGETS), Out(_TERMIOS.size, (), (never,), "termios")),
+        # EIO: a terminal that is hung up; EBADF: it is closed.
+        accept=("ENOTTY", "EINVAL", "EIO", "EBADF"),
+    )
+
+
+def ioctl_new_terminal(fd: Reg, lflag: abi.TerminalFlag) -> Call:
+    """ioctl_tty(2) TCSETS: a new pty's attributes, with other local flags."""
+    value = _TERMIOS.pack(*_NEW_PTY, lflag, 0, _NEW_CONTROL)
+    text = f"{{c_lflag={abi.flag_text(int(lflag), abi.TerminalFlag)}}}"
+    return Call(name="ioctl", args=(fd, enum(abi.Ioctl.TCSETS), Bytes(value, text)))
+
+
 def peer_alive(channel: Reg) -> Call:
     """recv(2) that peeks: EAGAIN while the peer lives, 0 once its end is closed."""
     peek = abi.MsgFlag.MSG_PEEK | abi.MsgFlag.MSG_DONTWAIT

@@ -9,7 +9,7 @@ import signal
 from collections.abc import Mapping
 
 from nsrun.kernel import abi, calls
-from nsrun.kernel.abi import FileType, MoveMountFlag, OpenFlag, OpenTreeFlag
+from nsrun.kernel.abi import FileType, MoveMountFlag, OpenFlag, OpenTreeFlag, TerminalFlag
 from nsrun.kernel.facts import Facts
 from nsrun.kernel.values import Int, Reg, RegKind
 from nsrun.plan.defaults import wanted
@@ -24,6 +24,16 @@ from nsrun.spec.model import NamespaceType, Spec
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PASSED_ON = ("TERM", "LANG")
+# As a new pty's, without ECHO.
+_UNECHOED = (
+    TerminalFlag.ISIG
+    | TerminalFlag.ICANON
+    | TerminalFlag.ECHOE
+    | TerminalFlag.ECHOK
+    | TerminalFlag.ECHOCTL
+    | TerminalFlag.ECHOKE
+    | TerminalFlag.IEXTEN
+)
 
 
 # --- names and network -----------------------------------------------------------------------
@@ -114,6 +124,15 @@ def open_terminal(
     if identity.uid is not None and identity.uid != identity.setup_uid:
         steps.append(calls.fchown(pty, identity.uid, -1))
     draft.child("open a pseudo-terminal", *steps, at="tty")
+    draft.child(
+        "echo nothing where nobody types",
+        # The end of a file on descriptor 0 becomes the character VEOF, and its meaning is that
+        # of the terminal's mode when the kernel comes to it: a command that has gone raw by
+        # then would have it echoed into its output.
+        calls.ioctl_no_terminal(0),
+        calls.ioctl_new_terminal(pty, _UNECHOED),
+        rule="standard input is no terminal",
+    )
     if tree is not None and "/dev" in wanted(spec):
         _console(draft, tree, pty)
     return pty

@@ -270,6 +270,17 @@ def test_without_a_terminal_outside(box: Box) -> None:
     assert text.endswith("end"), "no end of input for the command"
 
 
+def test_nothing_is_echoed_where_nobody_types(box: Box) -> None:
+    """The end of the input, as a character, would stand in the output of what reads raw."""
+    out = box.out("stty; stty raw; echo over", "typed\n", tty=True, namespaces=SPACES, mounts=PROC)
+    assert "-echo" in out.split() and "typed" not in out
+    assert out.endswith("over")
+    with terminal(box, "stty") as t:
+        t.wait("baud")
+        assert t.end() == 0
+        assert "-echo" not in t.seen
+
+
 def test_a_shell_that_edits_lines_ends_with_its_input(box: Box) -> None:
     """readline reads raw; the end of the input must reach it all the same."""
     shell = ["/bin/bash", "--norc", "-i"]
