@@ -31,7 +31,8 @@ def run(*words: str | Path, cwd: Path | None = None, env: Mapping[str, str] | No
     done = subprocess.run(
         [str(word) for word in words],
         cwd=cwd,
-        env={"PATH": path, "HOME": "/nonexistent", "LANG": "C.UTF-8", **(env or {})},
+        # pip asks rustc for its version, and rustup makes a folder in HOME: below a file it cannot.
+        env={"PATH": path, "HOME": "/dev/null", "LANG": "C.UTF-8", **(env or {})},
         capture_output=True,
         text=True,
         check=False,
