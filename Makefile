@@ -56,8 +56,8 @@ bench: setup
 	@$(VENV)/bin/python -m bench $(BENCH)
 
 check: setup
-	$(VENV)/bin/ruff check nsrun tests tools
-	$(VENV)/bin/mypy --strict nsrun tests/support $(wildcard tools/gen_*.py)
+	$(VENV)/bin/ruff check nsrun tests tools bench
+	$(VENV)/bin/mypy --strict nsrun bench tests/support tools/fuzz_corpus.py $(wildcard tools/gen_*.py)
 	@for tool in tools/gen_*.py; do echo "$$tool --check"; $(VENV)/bin/python "$$tool" --check || exit 1; done
 
 generate: setup

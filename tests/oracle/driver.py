@@ -1,13 +1,14 @@
 """Replays one spec's plan many times, each in a process of its own that stops before it begins.
 
-``python -m tests.oracle.driver SPEC``, with the executor that NSRUN_EXECUTOR says. On stdin ``go FILE`` lines; on stdout for each of them
-``stopped PID``, and ``ended STATUS`` when that process has ended. It is continued by SIGCONT
-when strace(1) has attached, so that what strace counts begins with the replay. What the run
-prints goes to FILE.
+``python -m tests.oracle.driver SPEC``, with the executor that NSRUN_EXECUTOR says. On stdin
+``go FILE`` lines; on stdout for each of them ``stopped PID``, and ``ended STATUS`` when that
+process has ended. It is continued by SIGCONT when strace(1) has attached, so that what strace
+counts begins with the replay. What the run prints goes to FILE.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -74,10 +75,9 @@ def _tell(plan: Plan, plan_fd: int, outcome_fd: int, file: str) -> None:
     if pid == 0:
         errors = os.open(f"{file}.err", os.O_WRONLY | os.O_APPEND)
         os.dup2(errors, 2)
-        try:
+        # One that was killed could not write any.
+        with contextlib.suppress(native.OutcomeError):
             conclude(plan, native.read_outcome(outcome_fd, plan))
-        except native.OutcomeError:
-            pass  # killed before it could write one
         sys.stderr.flush()
         os._exit(0)
     os.waitpid(pid, 0)
