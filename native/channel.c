@@ -45,15 +45,19 @@ struct wire {
     i64 value;
 };
 
+/* One datagram; a process has one message under way at a time. */
+static char datagram[sizeof(struct wire) + PLAN_SYNC_MAX + TEXT_MAX];
+
 enum how channel_send(struct run *run, int fd, const struct message *message)
 {
     struct wire wire = {message->tag, message->kind, message->length, 0,
                         message->step, message->err, message->expect, message->value};
-    struct iovec parts[3] = {{&wire, sizeof wire},
-                             {(void *)(uintptr_t)message->name, message->length},
-                             {(void *)(uintptr_t)message->text, message->text_size}};
+    memcpy(datagram, &wire, sizeof wire);
+    memcpy(datagram + sizeof wire, message->name, message->length);
+    memcpy(datagram + sizeof wire + message->length, message->text, message->text_size);
+    struct iovec part = {datagram, sizeof wire + message->length + message->text_size};
     struct control control = {CONTROL_SIZE, SOL_SOCKET, SCM_RIGHTS, message->fd, 0};
-    struct msghdr header = {.vector = parts, .vectors = COUNT(parts)};
+    struct msghdr header = {.vector = &part, .vectors = 1};
     if (message->fd >= 0) {
         header.control = &control;
         header.control_size = sizeof control;
@@ -85,10 +89,9 @@ enum reading channel_receive(struct run *run, int fd, int block, struct message 
 {
     struct wire wire;
     struct control control = {0};
-    /* One buffer for name and text: their border is known only afterwards. */
-    char rest[PLAN_SYNC_MAX + TEXT_MAX];
-    struct iovec parts[2] = {{&wire, sizeof wire}, {rest, sizeof rest}};
-    struct msghdr header = {.vector = parts, .vectors = COUNT(parts)};
+    const char *rest = datagram + sizeof wire;
+    struct iovec part = {datagram, sizeof datagram};
+    struct msghdr header = {.vector = &part, .vectors = 1};
     i64 size;
     do {
         header.control = &control;
@@ -106,6 +109,7 @@ enum reading channel_receive(struct run *run, int fd, int block, struct message 
     if (size == 0)
         return READ_EOF;
     int received = passed(&header, &control);
+    memcpy(&wire, datagram, sizeof wire);
     if (size < (i64)sizeof wire || (header.flags & (MSG_TRUNC | MSG_CTRUNC)) ||
         size < (i64)sizeof wire + wire.length)
         return cut(run, received);

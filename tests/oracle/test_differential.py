@@ -1,0 +1,77 @@
+"""Two executors, one contract: strace sees the same calls of both, step by step, in every spec."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from nsrun.plan.model import Track
+from tests.oracle.expected import expected, match
+from tests.oracle.faults import by_process, child_of
+from tests.oracle.strace import Traced
+from tests.oracle.test_oracle import RUNNABLE, TERMINALS
+from tests.oracle.traced import driver
+from tests.support.box import copy_specs
+from tests.support.requires import requires
+from tests.support.runner import Runner
+
+pytestmark = requires("strace", "native")
+
+# What is another in each run: pids, descriptors, addresses and inode numbers, times.
+# A message's bytes hold a pid in native order; which message it is the match has seen.
+_BYTES = re.compile(r'iov_base="(?:[^"\\]|\\.)*"')
+_RESULT = re.compile(r"\) += .*")
+_NUMBER = re.compile(r"0x[0-9a-f]+|\d+")
+
+
+@pytest.fixture
+def executor() -> str:
+    """Both, in each test."""
+    return ""
+
+
+def shape(call: Traced) -> str:
+    """A call and its arguments without what differs from run to run."""
+    return _NUMBER.sub("N", _BYTES.sub("iov_base", _RESULT.sub(")", call.text)))
+
+
+def steps(runner: Runner, spec: Path, executor: str) -> dict[str, tuple[str, str, str]]:
+    """Each step of the plan by its address: the call's name, its errno, its shape.
+
+    That a name is taken (bind(2), EADDRINUSE) is no error, and depends on who else runs now.
+    """
+    asking = runner.with_(env={"NSRUN_EXECUTOR": executor})
+    with driver(asking, spec, runner.user.home) as made:
+        run = made.run()
+        calls = by_process(run.calls)
+        found = match(expected(made.plan, Track.PARENT), calls, run.launcher)
+        found |= match(expected(made.plan, Track.CHILD), calls, child_of(run))
+    return {
+        address: (c.name, "" if c.name == "bind" else c.errno, shape(c))
+        for address, c in found.items()
+    }
+
+
+# What an ordinary user cannot plan.
+FOR_ROOT = ("seeds/user.yaml", "shared.yaml")
+COMPARED = [s for s in RUNNABLE if s not in TERMINALS]
+
+
+@pytest.mark.parametrize("name", COMPARED)
+def test_the_same_calls_as_root(root: Runner, area: Path, name: str) -> None:
+    compare(root, area, name)
+
+
+@pytest.mark.parametrize("name", [s for s in COMPARED if s not in FOR_ROOT])
+def test_the_same_calls_as_a_user(ordinary: Runner, area: Path, name: str) -> None:
+    compare(ordinary, area, name)
+
+
+def compare(runner: Runner, area: Path, name: str) -> None:
+    spec = copy_specs(area, runner) / name
+    python = steps(runner, spec, "python")
+    native = steps(runner, spec, "native")
+    assert len(native) >= 8
+    assert list(native.items()) == list(python.items())
