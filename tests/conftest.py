@@ -38,12 +38,18 @@ def _make_area() -> Path:
     return area
 
 
+def _remove_area(area: Path) -> None:
+    shutil.rmtree(area)
+    for cache in area.parent.glob(f"{area.name}-cache-*"):
+        shutil.rmtree(cache)
+
+
 @pytest.fixture
 def area() -> Iterator[Path]:
     """A folder that every user can enter and that is gone afterwards."""
     made = _make_area()
     yield made
-    shutil.rmtree(made)
+    _remove_area(made)
 
 
 @pytest.fixture(scope="session")
@@ -51,7 +57,7 @@ def shared_area() -> Iterator[Path]:
     """The same for the whole session."""
     made = _make_area()
     yield made
-    shutil.rmtree(made)
+    _remove_area(made)
 
 
 @pytest.fixture(scope="session")

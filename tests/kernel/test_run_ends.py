@@ -163,7 +163,8 @@ def nsrun_below(pid: int) -> int:
     """The process of nsrun among the first children of a watching shell."""
     while True:
         words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        if b"nsrun" in words and b"-c" not in words:
+        # The native executor's name is nsrun-replay.
+        if {b"nsrun", b"nsrun-replay"} & set(words) and b"-c" not in words:
             return pid
         pid = int(Path(f"/proc/{pid}/task/{pid}/children").read_text().split()[0])
 

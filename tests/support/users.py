@@ -82,7 +82,8 @@ def ordinary_user(area: Path, *, subordinate_ids: bool = True, name: str = "test
 def _with_folders(area: Path, *, uid: int, gid: int, name: str) -> User:
     home = area / name
     runtime = area / f"run-{name}"
-    cache = area / f"cache-{name}"
+    # Beside the area: what a run keeps for the next is no trace of it there.
+    cache = area.with_name(f"{area.name}-cache-{name}")
     for folder in (home, runtime, cache):
         folder.mkdir(mode=0o700)
         os.chown(folder, uid, gid)
