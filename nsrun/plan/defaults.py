@@ -45,7 +45,8 @@ def wanted(spec: Spec) -> tuple[str, ...]:
     """The default targets of a spec: those that no entry of ``mounts`` replaces."""
     if spec.rootfs is None or not spec.default_mounts or not spec.new(NamespaceType.MOUNT):
         return ()
-    replaced = {m.target.rstrip("/") for m in spec.mounts if m.type not in ("", "umount")}
+    made = (m for m in spec.mounts if m.type not in ("", "umount") and not m.remount)
+    replaced = {m.target for m in made}
     targets = [t for t in DEFAULT_TARGETS if t not in replaced]
     if "/dev" in replaced:
         targets = [t for t in targets if not below(t, "/dev")]

@@ -103,15 +103,14 @@ def enter_root(draft: Draft, root: Reg) -> None:
     spec = draft.spec
     old = draft.reg("oldroot")
     opened = abi.OpenFlag.O_PATH | abi.OpenFlag.O_DIRECTORY | abi.OpenFlag.O_CLOEXEC
-    steps: list[Op] = []
+    steps: list[Op] = [calls.fchdir(root), calls.pivot_root(".", ".")]
     if spec.propagation != "rprivate":
-        # Unmounting a shared tree unmounts it on the host too, so it is parted before.
-        steps.append(calls.openat(calls.CWD, "/", opened, save=old))
+        # Unmounting a shared tree unmounts it on the host too, so it is parted before: after
+        # pivot_root, when the new root and what has its own propagation no longer lie in it.
+        steps.insert(0, calls.openat(calls.CWD, "/", opened, save=old))
         steps.append(calls.mount_setattr(old, "", WHOLE, propagation=MountFlag.MS_PRIVATE))
         steps.append(calls.close(old))
     steps += [
-        calls.fchdir(root),
-        calls.pivot_root(".", "."),
         # pivot_root(2): "." now has the old root stacked upon it, which this unmounts.
         calls.umount2(".", abi.UmountFlag.MNT_DETACH),
         calls.chdir("/"),

@@ -416,6 +416,23 @@ def test_propagation_with_the_host(
 
 
 @requires("root")
+@pytest.mark.parametrize("propagation", ["rprivate", "rslave", "rshared"])
+@pytest.mark.parametrize(("word", "field"), [("slave", "master:"), ("rshared", "shared:")])
+def test_an_entry_keeps_its_propagation_whatever_the_root_has(
+    root_box: Box, host_shared: Path, rootfs: Path, propagation: str, word: str, field: str
+) -> None:
+    """The old root is parted from the host before it is unmounted; what is in the new is not."""
+    entry = {"type": "bind", "source": str(host_shared), "target": "/mnt", "propagation": word}
+    before = Path("/proc/self/mountinfo").read_text()
+    out = root_box.out(
+        "grep ' /mnt ' /proc/self/mountinfo", rootfs=str(rootfs), mounts=[entry],
+        namespaces=["mount", "pid"], propagation=propagation,
+    )  # fmt: skip
+    assert field in out
+    assert Path("/proc/self/mountinfo").read_text() == before
+
+
+@requires("root")
 def test_the_tree_follows_the_host_with_rslave(root_box: Box, host_shared: Path) -> None:
     for propagation, seen in (("rslave", True), ("rprivate", False)):
         keys = {"namespaces": ["mount"], "propagation": propagation}
