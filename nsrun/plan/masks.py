@@ -44,7 +44,8 @@ _RULE = "default masked paths"
 
 def _default_applies(spec: Spec, path: str) -> bool:
     """Defaults cover the /proc and /sys that this plan mounts, not the caller's own."""
-    mounted = {m.target.rstrip("/") for m in spec.mounts if m.type in ("proc", "sysfs", "bind")}
+    made = (m for m in spec.mounts if not m.remount)
+    mounted = {m.target for m in made if m.type in ("proc", "sysfs", "bind")}
     return any(below(path, target) for target in (*wanted(spec), *mounted))
 
 
