@@ -138,6 +138,14 @@ def _explicit_sets(
                 f"{name} holds {Capability(min(extra)).name}, which permitted does not",
                 f"capabilities.{name}",
             )
+    unbound = sets.get("inheritable", frozenset()) - sets.get("bounding", frozenset())
+    if unbound:
+        draft.refuse(
+            "NS318",
+            f"inheritable holds {Capability(min(unbound)).name}, which bounding does not",
+            "capabilities.inheritable",
+            why="capset(2) adds to the inheritable set only what is in the bounding set",
+        )
     if sets.get("ambient", frozenset()) - sets.get("inheritable", frozenset()):
         draft.refuse(
             "NS318",
