@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import assert_never
 
 from nsrun.diag import Diagnostic, NsrunError
@@ -60,21 +61,18 @@ def _check_registers(plan: Plan) -> Iterator[str]:
     """Follow each track; the child starts with what the parent had at the clone."""
     parent, child = _Written(), _Written()
     everywhere: dict[str, str] = {}
-    for placed in plan.steps():
-        written = parent if placed.track is Track.PARENT else child
-        yield from _check_step(placed, placed.op, written, everywhere)
-        if isinstance(placed.op, Clone) and not placed.op.hand_over and not placed.op.hold:
-            child.registers.update(
-                {
-                    name: reg
-                    for name, reg in parent.registers.items()
-                    if reg not in (placed.op.pid, placed.op.pidfd)
-                }
-            )
+    steps = plan.steps()
     for action in plan.actions:
-        undone = _Written(dict(parent.registers))
-        for op in action.undo:
-            yield from _check_undo_step(action, op, undone)
+        written = parent if action.track is Track.PARENT else child
+        for placed in islice(steps, len(action.steps)):
+            yield from _check_step(placed, placed.op, written, everywhere)
+            if isinstance(placed.op, Clone) and not placed.op.hand_over and not placed.op.hold:
+                own = (placed.op.pid, placed.op.pidfd)
+                child.registers.update(
+                    {name: reg for name, reg in parent.registers.items() if reg not in own}
+                )
+        if action.track is Track.PARENT:
+            yield from _check_undo_steps(action, parent)
 
 
 def _check_step(
@@ -93,12 +91,17 @@ def _check_step(
         written.registers[reg.name] = reg
 
 
-def _check_undo_step(action: Action, op: Op, written: _Written) -> Iterator[str]:
-    for reg in reads(op):
-        if reg.name not in written.registers:
-            yield f"undoing '{action.what}' reads %{reg.name}, which nothing has written"
-    for reg in writes(op):
-        written.registers[reg.name] = reg
+def _check_undo_steps(action: Action, parent: _Written) -> Iterator[str]:
+    """A run may end right after ``action``, so its undo has what is written by then."""
+    undoing, own = f"undoing '{action.what}'", dict[str, Reg]()
+    for op in action.undo:
+        for reg in reads(op):
+            known = own.get(reg.name) or parent.registers.get(reg.name)
+            if known is None:
+                yield f"{undoing} reads %{reg.name}, which nothing has written by then"
+            elif known.kind is not reg.kind:
+                yield f"{undoing} reads %{reg.name} as {reg.kind}, it is {known.kind}"
+        own.update({reg.name: reg for reg in writes(op)})
 
 
 def reads(op: Op) -> tuple[Reg, ...]:
