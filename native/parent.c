@@ -66,9 +66,12 @@ static enum how look_at_signals(struct run *run, int fd)
 {
     struct received received[EARLY_MAX];
     u32 count = signals_read(fd, received, EARLY_MAX);
+    /* An init that has not closed its end yet hides the command's execve: then the command runs,
+     * and the signal is its to know. */
+    int running = child_entered_exec(run);
     for (u32 i = 0; i < count; i++) {
         int number = received[i].number;
-        if (signal_ends(number)) {
+        if (signal_ends(number) && !running) {
             run->interrupted = number;
             return fail(run, FAIL_INTERNAL, 0, number);
         }

@@ -214,8 +214,11 @@ class ParentTrack:
                 self._interrupted(signal_fd)
 
     def _interrupted(self, signal_fd: int) -> None:
+        # An init that has not closed its end yet hides the command's execve: then the command
+        # runs, and the signal is its to know.
+        running = self.entered_exec()
         for received in read_signals(signal_fd):
-            if received.number in ENDING:
+            if received.number in ENDING and not running:
                 raise InterruptedRunError(received.number)
             if received.number not in _NOT_KEPT:
                 self._early.append(received)

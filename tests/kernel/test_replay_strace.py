@@ -145,7 +145,8 @@ def test_the_childs_calls_are_the_plans(tmp_path: Path) -> None:
     # tracks() ends at execve: what follows is looked at in the raw lines.
     kid = next(line.split()[0] for line in lines if "pivot_root(" in line)
     after = [n for pid, n, _ in calls_of(lines) if pid == kid][len(wanted) :]
-    assert after == ["sendmsg", "exit_group"]
+    # The launcher kills a child that has reported, which may not come to its own end.
+    assert after in (["sendmsg", "exit_group"], ["sendmsg"])
 
 
 def test_the_childs_arguments_are_the_plans(tmp_path: Path) -> None:

@@ -386,9 +386,10 @@ def test_siblings_do_not_reach_each_other(box: Box) -> None:
     with box.running(f"{ids}; read x", **keys) as first:
         seen = first.line(), int(first.line())
         other = box.out(ids, **keys).splitlines()
-        # Each has itself for process 1, and sees its own shell, ls and wc alone.
+        # Each has itself for process 1, and sees its own shell, ls and wc alone (wc may not
+        # have begun).
         assert other[0] != seen[0]
-        assert int(other[1]) == seen[1] <= 3
+        assert int(other[1]) <= 3 and seen[1] <= 3
 
 
 def test_the_same_uid_inside_is_another_outside(root_box: Box) -> None:

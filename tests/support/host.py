@@ -77,6 +77,13 @@ class Snapshot:
         found = []
         for what in ("mounts", "links", "children", "descriptors"):
             before, after = set(getattr(self, what)), set(getattr(other, what))
+            if what == "children":
+                # One that was there before may execute another program meanwhile.
+                known = {line.split()[0] for line in before} & {line.split()[0] for line in after}
+                before, after = (
+                    {line for line in lines if line.split()[0] not in known}
+                    for lines in (before, after)
+                )
             found += [f"{what}: new {line}" for line in sorted(after - before)]
             found += [f"{what}: gone {line}" for line in sorted(before - after)]
         if self.hostname != other.hostname:

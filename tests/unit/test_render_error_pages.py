@@ -28,6 +28,7 @@ from nsrun.plan.ops import Spawn
 from nsrun.render.diagnostic import render
 from nsrun.render.failure import Explain, no_explanation, outcome_diagnostics
 from nsrun.replay.outcome import Failure, Kind, Outcome, UndoFailure
+from nsrun.runtime import compiled
 from nsrun.spec.load import load
 from nsrun.spec.model import NamespaceType
 from tests.support import plans
@@ -193,6 +194,13 @@ def drops_signal() -> tuple[Diagnostic, ...]:
     return outcome_diagnostics(planned(ROOT_FACTS), outcome)
 
 
+def not_to_be_carried() -> tuple[Diagnostic, ...]:
+    spec, _ = load(FILE)
+    with pytest.raises(NsrunError) as caught:
+        compiled.compile_spec(spec, "nsrun")
+    return caught.value.diagnostics
+
+
 def no_native() -> tuple[Diagnostic, ...]:
     with pytest.MonkeyPatch.context() as patch, pytest.raises(NsrunError) as caught:
         patch.setattr(sys, "prefix", str(Path.cwd() / ".venv"))
@@ -208,6 +216,7 @@ SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS404": lambda: refused(ROOT_FACTS),
     "NS405": unsound,
     "NS406": unreadable,
+    "NS407": not_to_be_carried,
     "NS408": no_native,
     "NS501": bind_fails,
     "NS502": child_ends,
