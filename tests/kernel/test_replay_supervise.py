@@ -44,6 +44,19 @@ def begun(the_plan: Plan) -> Running:
     return running
 
 
+def sleeps(launcher: int) -> None:
+    """Wait until the shell of DEAF, which handles some signals, has executed sleep."""
+    deadline = time.monotonic() + 10
+    while time.monotonic() < deadline:
+        with open(f"/proc/{launcher}/task/{launcher}/children") as file:
+            pid = file.read().split()[0]
+        with open(f"/proc/{pid}/cmdline", "rb") as file:
+            if b"sleep" in file.read().split(b"\0"):
+                return
+        time.sleep(0.005)
+    raise AssertionError("the command does not sleep")
+
+
 def state(pid: int) -> str:
     with open(f"/proc/{pid}/stat") as file:
         return file.read().rpartition(")")[2].split()[0]
@@ -140,6 +153,7 @@ def test_pid_1_without_a_handler_is_killed(name: str) -> None:
     """The kernel would drop the signal (pid_namespaces(7)), and nsrun seem to hang."""
     number = signal.Signals[f"SIG{name}"]
     running = begun(command(*DEAF, flags=PID_NS))
+    sleeps(running.pid)
     sent = time.monotonic()
     os.kill(running.pid, number)
     outcome = running.outcome()
