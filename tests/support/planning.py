@@ -74,9 +74,10 @@ def knowing(
     **others: object,
 ) -> Facts:
     """``facts`` that also know these host paths, these places inside the root, and ``others``."""
-    changes = {"paths": paths, "targets": targets, **others}
-    given = {name: value for name, value in changes.items() if value is not None}
-    return dataclasses.replace(facts, **given)  # type: ignore[arg-type]
+    changes = dict(others)
+    changes |= {"paths": paths} if paths is not None else {}
+    changes |= {"targets": targets} if targets is not None else {}
+    return dataclasses.replace(facts, **changes)  # type: ignore[arg-type]
 
 
 def planned(facts: Facts, **keys: object) -> Plan:
