@@ -314,6 +314,7 @@ enum how run_await(struct run *run, const u32 *step, struct ended *ended)
         return FAILED;
     }
     ended->timed_out = s.timed_out;
-    ended->dropped_signal = s.dropped;
+    /* The command may have come to its own end before it could be killed for that. */
+    ended->dropped_signal = ended->signal == SIGKILL ? s.dropped : 0;
     return OK;
 }

@@ -127,7 +127,8 @@ class Supervisor:
             status=status,
             signal=by_signal or None,
             timed_out=self._timed_out,
-            dropped_signal=self._dropped,
+            # The command may have come to its own end before it could be killed for that.
+            dropped_signal=self._dropped if by_signal == signal.SIGKILL else None,
         )
 
     def _finished(self) -> bool:

@@ -88,6 +88,7 @@ def test_signals_are_forwarded_as_they_are(name: str) -> None:
 def test_default_actions_end_the_command(name: str) -> None:
     number = signal.Signals[f"SIG{name}"]
     running = begun(command(*DEAF))
+    sleeps(running.pid)
     os.kill(running.pid, number)
     outcome = running.outcome()
     assert (outcome.status, outcome.signal) == (128 + number, number)

@@ -10,30 +10,36 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import importlib
 import os
+import pkgutil
 import signal
 import sys
 from typing import NoReturn
 
+import nsrun
 from nsrun.cli import process
 from nsrun.cli.inputs import load_spec
 from nsrun.cli.output import report
 from nsrun.cli.run import conclude, native_executor
-from nsrun.host import hints
 from nsrun.plan.binary import encode
 from nsrun.plan.codec import dumps
 from nsrun.plan.model import Plan
-from nsrun.render import failure
-from nsrun.replay import engine, native
+from nsrun.replay import native
 from nsrun.replay.outcome import NSRUN_FAILED
 from nsrun.runtime import launch
 
 _PR_SET_PTRACER, _PR_SET_PTRACER_ANY = 0x59616D61, -1
-# Imported before the stop: the run's own imports are no part of the replay.
-_IMPORTED = (hints, failure, engine)
+
+def _import_all() -> None:
+    """Before the stop: imports made while telling of a failure are no part of the replay."""
+    for module in pkgutil.walk_packages(nsrun.__path__, "nsrun."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
 
 
 def main(spec: str) -> int:
+    _import_all()
     plan = launch.plan_for(load_spec(spec, None))
     text = dumps(plan)
     sys.stdout.write(f"plan {len(text.encode())}\n{text}")
