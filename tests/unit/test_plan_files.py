@@ -81,12 +81,11 @@ def test_only_contents_need_a_tmpfs() -> None:
 def test_a_link_is_what_was_asked_for() -> None:
     plan = filed({"/etc/l": missing("/etc/l"), "/etc": folder()}, **{"/etc/l": {"symlink": "/a/b"}})
     linked = only(plan, "link /etc/l to /a/b")
-    assert lines(linked) == [
-        f'openat2(%rootfs, "etc", {{O_DIRECTORY|O_CLOEXEC|O_PATH, {WITHIN}}}, 24)',
-        'symlinkat("/a/b", %in_etc, "l")',
-        'readlinkat(%in_etc, "l", {it leads to /a/b}, 4096)',
-        "close(%in_etc)",
-    ]
+    opened, made, looked_at, closed = lines(linked)
+    assert opened == f'openat2(%rootfs, "etc", {{O_DIRECTORY|O_CLOEXEC|O_PATH, {WITHIN}}}, 24)'
+    assert made == 'symlinkat("/a/b", %in_etc, "l")'
+    assert looked_at.startswith('readlinkat(%in_etc, "l", {it leads to /a/b; ')
+    assert closed == "close(%in_etc)"
     assert getattr(linked.steps[1], "accept", None) == ("EEXIST",)
     kept = only(plan, "remember that /etc/l is missing")
     assert lines(kept.undo) == ['unlinkat(%keep, "l", 0)']

@@ -76,7 +76,9 @@ def test_options_of_the_overlays_own() -> None:
     assert " ".join(lines(mounted)).count("userxattr") == 1
 
 
-@pytest.mark.parametrize("lower", [["/l:1"], ["/l1,x"], ["/l\\1"], ["/" + "n" * 130, "/" + "m" * 130]])
+@pytest.mark.parametrize(
+    "lower", [["/l:1"], ["/l1,x"], ["/l\\1"], ["/" + "n" * 130, "/" + "m" * 130]]
+)
 def test_a_path_that_an_option_cannot_hold_is_named_by_its_descriptor(lower: list[str]) -> None:
     """fsconfig(2) takes 255 bytes, and `:`, `,` and `\\` mean something else."""
     plan = entry(lower=lower, **LAYERS)
@@ -92,7 +94,7 @@ def test_layers_of_the_hosts_root_are_mapped_and_attached_while_the_overlay_is_m
     plan = entry(ROOTS, **LAYERS)
     sent = [a.what for a in plan.actions if a.what.startswith("map the ids of")]
     # Upper and work must lie in one mount: the folder of both is mapped.
-    assert sent == [f"map the ids of {path} and hand it to the child" for path in ("/l1", "/l2", "/x")]
+    assert [what.split()[4] for what in sent] == ["/l1", "/l2", "/x"]
     mounted = only(plan, "mount overlay")
     assert options(mounted) == {
         "lowerdir": "/proc/self/fd/%scratch/0:/proc/self/fd/%scratch/1",
