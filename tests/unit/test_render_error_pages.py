@@ -82,6 +82,10 @@ def refused(facts: Facts) -> tuple[Diagnostic, ...]:
     return caught.value.diagnostics
 
 
+def unknown_user() -> tuple[Diagnostic, ...]:
+    return refused(dataclasses.replace(ROOT_FACTS, passwd="root:x:0:0::/:/bin/sh\n"))
+
+
 def step(plan: Plan, wanted: Callable[[Placed], bool]) -> Placed:
     return next(placed for placed in plan.steps() if wanted(placed))
 
@@ -210,6 +214,7 @@ def no_native() -> tuple[Diagnostic, ...]:
 
 SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS003": at_fault,
+    "NS317": unknown_user,
     "NS401": lambda: refused(NO_TIME_FACTS),
     "NS402": lambda: refused(USER_FACTS),
     "NS403": lambda: refused(USER_FACTS),
@@ -242,7 +247,8 @@ def unnumbered(text: str) -> str:
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working directory that is /home/ann in the pages."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "data").mkdir()
+    for name in ("data", "rootfs"):
+        (tmp_path / name).mkdir()
     return tmp_path
 
 
@@ -262,15 +268,22 @@ def test_every_page_is_of_a_code() -> None:
 
 
 def test_planning_and_replay_have_scenes() -> None:
-    assert set(SCENES) == {"NS003", *(code for code in CODES if code[2] in "456")}
-    assert {"NS401", "NS402", "NS403", "NS404", "NS601", "NS604"} <= set(MENDED)
+    # NS317 is of the checks by its number, but only a plan sees the rootfs's own files.
+    assert set(SCENES) == {"NS003", "NS317", *(code for code in CODES if code[2] in "456")}
+    assert {"NS317", "NS401", "NS402", "NS403", "NS404", "NS601", "NS604"} <= set(MENDED)
+
+
+@pytest.mark.parametrize("code", CODES)
+def test_what_only_a_plan_refuses_has_a_scene(code: str) -> None:
+    """The other examples of the checks are read by tests/unit/test_spec_docs.py."""
+    assert "yaml plan" not in blocks(code) or code in SCENES
 
 
 @pytest.mark.parametrize("code", SCENES)
 def test_the_page_shows_what_is_printed(code: str, home: Path) -> None:
     found = blocks(code)
-    if "yaml" in found:
-        Path(FILE).write_text(found["yaml"], encoding="utf-8")
+    for example in {"yaml", "yaml plan"} & found.keys():
+        Path(FILE).write_text(found[example], encoding="utf-8")
     diagnostics = SCENES[code]()
     assert [d.code for d in diagnostics] == [code]
     printed = render(diagnostics).replace(str(home), "/home/ann")
