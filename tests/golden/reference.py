@@ -52,8 +52,13 @@ def is_for_root(spec: Spec) -> bool:
 def plan_of(file: Path, *, root: bool | None = None) -> Plan:
     """The plan on the reference machine; ``root`` None: as whom the spec is meant for."""
     spec = spec_of(file)
-    known = facts(wanted(spec), root=is_for_root(spec) if root is None else root)
-    return plan(spec, dataclasses.replace(known, paths={**known.paths, **_joined(spec)}))
+    return plan(spec, facts_of(spec, root=is_for_root(spec) if root is None else root))
+
+
+def facts_of(spec: Spec, *, root: bool) -> Facts:
+    """Everything that the spec wants to know of the reference machine."""
+    known = facts(wanted(spec), root=root)
+    return dataclasses.replace(known, paths={**known.paths, **_joined(spec)})
 
 
 def _joined(spec: Spec) -> dict[str, PathFact]:
