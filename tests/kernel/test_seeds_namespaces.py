@@ -99,7 +99,8 @@ def test_mount(anyone: Runner, seeds: Path) -> None:
     spec = seeds / "mount.yaml"
     first, *numbers, line = run(anyone, spec).splitlines()
     assert first == "process id: 1"
-    assert numbers == ["1", "2", "3"], "the shell, ls and grep"
+    # The shell, ls and grep, which may not have begun.
+    assert numbers in (["1", "2", "3"], ["1", "2"])
     assert top_mounts(line)["/proc"].type == "proc"
     assert Path(f"/proc/{os.getpid()}").exists()
     assert_new(anyone, spec, "user", "mnt", "pid")
