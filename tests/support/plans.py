@@ -258,14 +258,20 @@ def _reg(name: str) -> Reg:
 
 
 def regs(*kinds: RegKind) -> st.SearchStrategy[Reg]:
-    found = _names.map(_reg)
-    return found.filter(lambda r: r.kind in kinds) if kinds else found
+    """Registers of one of these kinds, or of any: made for it, not thrown away until one fits."""
+    if not kinds:
+        return _names.map(_reg)
+    return st.builds(_reg_of, _names, st.sampled_from(kinds))
+
+
+def _reg_of(name: str, kind: RegKind) -> Reg:
+    return next(reg for reg in (_reg(name + last) for last in "abcd") if reg.kind is kind)
 
 
 _undecodable = st.integers(0xDC80, 0xDCFF).map(chr)
-_any_char = st.one_of(st.characters(codec="utf-8"), _undecodable)
-texts = st.text(_any_char, max_size=12)
-strings = st.text(_any_char.filter(lambda c: c != "\0"), max_size=12)
+texts = st.text(st.one_of(st.characters(codec="utf-8"), _undecodable), max_size=12)
+_no_nul = st.characters(codec="utf-8", exclude_characters="\0")
+strings = st.text(st.one_of(_no_nul, _undecodable), max_size=12)
 _numbers = st.integers(-(2**63), 2**64 - 1)
 ints = st.builds(Int, _numbers, st.one_of(st.just(""), texts))
 _errnos = st.lists(st.sampled_from(sorted(errno.errorcode.values())), max_size=3).map(tuple)
