@@ -21,7 +21,7 @@ from nsrun.plan.hooks import run_hooks, when_stopped
 from nsrun.plan.identity import Identity, identity, words
 from nsrun.plan.launch import Launch, launch
 from nsrun.plan.model import Needs, Plan, Source, Track
-from nsrun.plan.ops import EXEC, Op, Signal, Wait
+from nsrun.plan.ops import EXEC, Clone, Op, SendFd, Signal, Wait
 from nsrun.plan.pins import pin_namespaces
 from nsrun.plan.tree import Tree
 from nsrun.plan.verify import verify
@@ -196,9 +196,14 @@ def _limit_and_run(
 
 
 def _parents_side(draft: Draft, facts: Facts, started: Launch) -> None:
-    """What the launcher does while the child stands ready, and the child's release."""
+    """What the launcher does while the child stands ready, and the child's release.
+
+    The command does not run before everything else has succeeded: where the launcher has had
+    anything to do since its last message, the child waits for it.
+    """
     spec = draft.spec
     before = len(draft.actions)
+    release = _may_fail_unseen(draft)
     pin_namespaces(draft, facts, started.child)
     run_hooks(draft, facts, "prestart", spec.hooks.prestart, started.child)
     if spec.hooks.poststop:
@@ -208,7 +213,7 @@ def _parents_side(draft: Draft, facts: Facts, started: Launch) -> None:
             at="hooks.poststop",
             undo=when_stopped(draft, facts, started.child),
         )
-    elif len(draft.actions) > before:
+    elif release or len(draft.actions) > before:
         draft.parent(
             "release the child", Signal(sync="go", channel=started.outer), rule="order of a start"
         )
@@ -218,6 +223,14 @@ def _parents_side(draft: Draft, facts: Facts, started: Launch) -> None:
             Wait(sync="go", channel=started.inner),
             rule="order of a start",
         )
+
+
+def _may_fail_unseen(draft: Draft) -> bool:
+    """Whether the launcher, after its last message to the child, has a step that can fail."""
+    steps = [op for a in draft.actions if a.track is Track.PARENT for op in a.steps]
+    said = [n for n, op in enumerate(steps) if isinstance(op, Signal | SendFd | Clone)]
+    after = steps[said[-1] + 1 :] if said else []
+    return any(not isinstance(op, Call) or op.name != "close" for op in after)
 
 
 def finished(draft: Draft, facts: Facts) -> Plan:

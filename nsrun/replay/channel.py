@@ -127,7 +127,8 @@ class Channel:
         )
         ctypes.memmove(self._data, data, len(data))
         self._vector.length = len(data)
-        self._header.control_length = 0
+        # What recvmsg(2) has written there means nothing to sendmsg(2).
+        self._header.control_length = self._header.flags = 0
         if message.fd >= 0:
             control = _CONTROL.pack(_CONTROL_LENGTH, _SOL_SOCKET, _SCM_RIGHTS, message.fd)
             ctypes.memmove(self._control, control, len(control))
