@@ -69,6 +69,6 @@ NORETURN void init_stay(int command)
         forward(command);
     /* Only with the init of a pid namespace does the kernel end all others. */
     if (SYS0(getpid) != 1)
-        reap_all(left, 0);
+        reap_all(0, left, 0);
     sys_exit(status);
 }

@@ -191,6 +191,10 @@ static enum how clone(struct run *run, const u32 *step, struct result *result)
     if (step[1] & CLONE_BIT_HOLD)
         return hold(run, step, result);
     int pidfd = -1;
+    /* Before the child can make anything on the host, someone is there to take it back. */
+    i64 appointed = heir_appoint(run);
+    if (appointed < 0)
+        return fail(run, FAIL_ERRNO, (int)-appointed, -1);
     i64 pid = sys_clone(step[2] | (u64)step[3] << 32, (int)step[4], &pidfd);
     if (pid == 0)
         child_main(run);
@@ -273,9 +277,36 @@ static enum how operation(struct run *run, const u32 *step, struct result *resul
     return fail_internal(run, "an operation of the child's track");
 }
 
+/* The register of the signalfd that the parent's waits watch, plus one; 0: none. */
+static u32 signals_register(const struct run *run)
+{
+    const u32 *at = run->plan.parent;
+    while (at < run->plan.parent_end && (*at & 0xff) == PLAN_WORD_ACTION) {
+        u32 steps = at[2];
+        for (at += 4; steps; steps--, at += step_words(at)) {
+            if (step_op(at) == OP_WAIT && at[3])
+                return at[3];
+            if (step_op(at) == OP_RECEIVE_FD && at[4])
+                return at[4];
+        }
+    }
+    return 0;
+}
+
+/* What came while a helper ran: the next step may let the child go on. */
+static enum how look_after_helper(struct run *run)
+{
+    u32 reg = signals_register(run);
+    if (!reg || !run->is_set[reg - 1] || !reap_ended((int)run->value[reg - 1], 0))
+        return OK;
+    return look_at_signals(run, (int)run->value[reg - 1]);
+}
+
 enum how parent_execute(struct run *run, const u32 *step, u32 index UNUSED, struct result *result)
 {
     enum how how = operation(run, step, result);
+    if (how == OK && step_op(step) == OP_SPAWN)
+        how = look_after_helper(run);
     if (how == OK)
         size_terminal(run);
     return how;

@@ -94,9 +94,9 @@ void reap_orphans(int keep)
 
 /* --- all that is left ----------------------------------------------------------------------*/
 
-/* The pids of this process's children, as many as fit; none where procfs does not say
+/* The pids of this process's children without `keep`, as many as fit; none where procfs does not say
  * (CONFIG_PROC_CHILDREN). */
-static u32 children(int *pids, u32 most)
+static u32 children(int keep, int *pids, u32 most)
 {
     static char text[8192];
     i64 fd = SYS4(openat, AT_FDCWD, "/proc/thread-self/children", O_RDONLY | O_CLOEXEC, 0);
@@ -110,7 +110,8 @@ static u32 children(int *pids, u32 most)
         if (text[at] >= '0' && text[at] <= '9') {
             pid = 10 * pid + (text[at] - '0');
         } else if (pid) {
-            pids[count++] = pid;
+            if (pid != keep)
+                pids[count++] = pid;
             pid = 0;
         }
     }
@@ -139,12 +140,12 @@ static int collect_all(void)
     }
 }
 
-u32 reap_all(int *left, u32 most)
+u32 reap_all(int keep, int *left, u32 most)
 {
     static int pids[CHILDREN_MAX];
     i64 pause = SECOND / 2000, deadline = 0;
     while (collect_all()) {
-        u32 count = children(pids, CHILDREN_MAX);
+        u32 count = children(keep, pids, CHILDREN_MAX);
         for (u32 i = 0; i < count; i++)
             kill_child(pids[i]);
         i64 now = sys_monotonic();
@@ -163,4 +164,7 @@ u32 reap_all(int *left, u32 most)
     return 0;
 }
 
-void reap_sweep(struct run *run) { run->survivors = reap_all(run->survivor, SURVIVORS_MAX); }
+void reap_sweep(struct run *run)
+{
+    run->survivors = reap_all(run->heir.pid, run->survivor, SURVIVORS_MAX);
+}

@@ -15,8 +15,8 @@ struct child_end {
 #define CLD_EXITED 1
 /* waitid(2); pid stays 0 where none has ended. 0, or -ECHILD. */
 i64 wait_child(int type, int id, struct child_end *end, int options);
-/* Kill and collect all children, also those a subreaper inherits from them; how many did not end,
- * their pids in `left`. */
-u32 reap_all(int *left, u32 most);
+/* Kill and collect all children but `keep` (0: none), also those a subreaper inherits from them;
+ * how many did not end, their pids in `left`. */
+u32 reap_all(int keep, int *left, u32 most);
 
 #endif

@@ -3,6 +3,7 @@
  *     run the parent's track ─┬─ clone: the child's track, in child.c
  *                             └─ on any end:
  *     take the first failure ── kill and collect the child ── sweep what it left ── undo ── close
+ *                                   (where nsrun is killed: its heir undoes, heir.c)
  */
 #include "run.h"
 
@@ -194,7 +195,7 @@ static void undo_action(struct run *run, struct outcome *outcome, const u32 *act
     }
 }
 
-static void undo(struct run *run, struct outcome *outcome, int failed)
+void run_undo(struct run *run, struct outcome *outcome, int failed)
 {
     for (u32 i = run->done_count; i; i--) {
         const u32 *action = run->done[i - 1];
@@ -230,7 +231,8 @@ static void finish(struct run *run, struct outcome *outcome, int exec)
 {
     parent_drain(run);
     end_processes(run);
-    undo(run, outcome, (outcome->failure.set || run->interrupted) && !run->started);
+    run_undo(run, outcome, (outcome->failure.set || run->interrupted) && !run->started);
+    heir_release(run);
     close_registers(run);
     outcome->status = status(run, &outcome->failure, exec);
     outcome->started = (u32)run->started;

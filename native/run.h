@@ -7,7 +7,7 @@
  *     parent.c   the parent's operations, and the waits that watch the child
  *     child.c    the child's operations
  *     replay.c   both tracks, the first failure, the end and its undo
- *     netlink.c spawn.c hold.c init.c await.c relay.c reap.c   an operation or a helper each
+ *     netlink.c spawn.c hold.c heir.c init.c await.c relay.c reap.c   an operation or a helper each
  *
  * The executor knows the operations and nothing of mounts, namespaces or networks.
  */
@@ -126,6 +126,13 @@ struct shared {
     } step[];
 };
 
+/* heir.c's process; pid 0: none. */
+struct heir {
+    int pid;
+    int pidfd;
+    int pipe; /* our end */
+};
+
 /* How the command ended. */
 struct ended {
     int known;
@@ -187,6 +194,7 @@ struct run {
     int interrupted; /* the signal that ended the preparations; 0: none */
     int terminal_seen;
     struct ended ended;
+    struct heir heir;
     struct received early[EARLY_MAX]; /* signals that came before the command ran */
     u32 early_count;
     int survivor[SURVIVORS_MAX];
@@ -247,6 +255,10 @@ enum how run_spawn(struct run *run, const u32 *step, struct result *result);
 
 /* hold.c: make the process that only holds; 0 and run->holders, or -errno. */
 i64 hold_clone(struct run *run, u64 flags, int exit_signal, i64 *pidfd);
+/* heir.c: start the process that takes back what a killed launcher made, where the plan has such
+ * (0 or -errno); end it. */
+i64 heir_appoint(struct run *run);
+void heir_release(struct run *run);
 /* init.c: become PID 1, which answers signals and has no descriptor but 0 to 2 (0 or -errno), and
  * be it until the command ends. */
 i64 init_settle(void);
@@ -263,7 +275,7 @@ void window_size_copy(int master);
 
 /* reap.c */
 int reap_has_children(void);
-int reap_ended(int pidfd, i64 patience); /* nanoseconds; -1: for ever */
+int reap_ended(int pidfd, i64 patience); /* or readable: nanoseconds; -1: for ever */
 /* 0 and the exit status (128+N) and signal; -ECHILD: not ours; -EAGAIN: it runs */
 int reap_collect(int pidfd, int *status, int *signal);
 int reap_peek(int pidfd); /* exit status of an ended child that stays; -1 */
@@ -294,6 +306,8 @@ int child_entered_exec(const struct run *run);
 int run_prepare(struct run *run, int times);
 /* Replays it to its end and takes back what it made. */
 void run_replay(struct run *run, struct outcome *outcome);
+/* The undo steps of all done actions, last first; `failed`: before the command ran. */
+void run_undo(struct run *run, struct outcome *outcome, int failed);
 /* Whether a user is to be told more than the exit status. */
 int outcome_speaks(const struct outcome *outcome);
 

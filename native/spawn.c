@@ -3,6 +3,7 @@
 
 #include <linux/memfd.h>
 #include <linux/poll.h>
+#include <linux/prctl.h>
 #include <linux/sched.h>
 #include <linux/signal.h>
 #include <linux/time_types.h>
@@ -24,6 +25,7 @@ struct captured {
 
 struct helper {
     char **argv, **env;
+    i64 launcher; /* its pid */
     int stdin;
     int writers[2];
     int pidfd;
@@ -86,6 +88,10 @@ static void take_rest(struct captured *captured)
 static NORETURN void execute(struct run *run, const struct helper *helper)
 {
     u64 none = 0, action[4] = {0};
+    /* prctl(2): it ends with the launcher, which may have ended just before. */
+    SYS5(prctl, PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+    if (SYS0(getppid) != helper->launcher)
+        sys_exit(NSRUN_FAILED);
     i64 err = SYS3(dup3, helper->stdin, 0, 0);
     err = err < 0 ? err : SYS3(dup3, helper->writers[0], 1, 0);
     err = err < 0 ? err : SYS3(dup3, helper->writers[1], 2, 0);
@@ -125,6 +131,7 @@ static i64 start(struct run *run, struct helper *helper)
     i64 result = open_pipes(helper);
     if (result == 0) {
         run->shared->spawn_error = 0;
+        helper->launcher = SYS0(getpid);
         /* CLONE_VFORK: the caller goes on when the helper has been executed or has failed to. */
         result = sys_clone(CLONE_VFORK, SIGCHLD, &helper->pidfd);
         if (result == 0)

@@ -1,4 +1,4 @@
-"""Which ends of the channel a plan's two tracks use: seen from its operations."""
+"""Which ends of the channel and which signals two tracks use: seen from their operations."""
 
 from __future__ import annotations
 
@@ -18,6 +18,14 @@ def channel(ops: Iterable[Op]) -> Reg | None:
                 return end
             case _:
                 continue
+    return None
+
+
+def signals(ops: Iterable[Op]) -> Reg | None:
+    """The signalfd(2) that a track's waits watch."""
+    for op in ops:
+        if isinstance(op, Wait | ReceiveFd) and op.signals is not None:
+            return op.signals
     return None
 
 

@@ -5,6 +5,7 @@ It knows the operations of nsrun.plan.ops and nothing of mounts, namespaces or n
     prepare both tracks ── run the parent's track ─┬─ Clone: the child's track, in child.py
                                                    └─ on any end:
     take the first failure ── kill and collect the child ── sweep what it left ── undo ── close
+                                                   (where nsrun is killed: its heir undoes, heir.py)
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from collections.abc import Callable
 from nsrun.plan.model import Plan, Track
 from nsrun.replay import reap
 from nsrun.replay.channel import Message
+from nsrun.replay.heir import Heir
 from nsrun.replay.outcome import (
     NSRUN_FAILED,
     SIGNALLED,
@@ -92,7 +94,8 @@ class _Run:
     ) -> None:
         self._program = program
         self._recorder = recorder
-        self._track = ParentTrack(program, recorder, on_started)
+        self._heir = Heir(program, recorder)
+        self._track = ParentTrack(program, recorder, on_started, self._appoint)
         self._failure: Failure | None = None
         self._interrupted: int | None = None
         # Children of another making are not ours to end.
@@ -114,6 +117,10 @@ class _Run:
         finally:
             signal.pthread_sigmask(signal.SIG_UNBLOCK, everything - before)
 
+    def _appoint(self) -> None:
+        """Before the child can make anything on the host, someone is there to take it back."""
+        self._heir.appoint(self._track)
+
     def _finish(self) -> Outcome:
         track = self._track
         track.drain()
@@ -121,9 +128,10 @@ class _Run:
             reap.kill(pidfd)
         for pidfd in (*track.processes, *track.holders):
             reap.finish(pidfd)
-        survivors = reap.sweep() if self._alone else ()
+        survivors = reap.sweep(self._heir.pid) if self._alone else ()
         failed = self._failure is not None or self._interrupted is not None
         undo_failures = undo(track, failed=failed and not track.started)
+        self._heir.release()
         self._close()
         ended = track.ended
         return Outcome(

@@ -33,7 +33,7 @@ from nsrun.replay.step import DONE, Recorder, Registers, Result, StepError, inte
 from nsrun.replay.supervise import ENDING, Ended, Received, Supervisor, read_signals
 from nsrun.replay.syscalls import one_thread
 from nsrun.replay.track import run_action
-from nsrun.replay.watch import wait_readable
+from nsrun.replay.watch import is_readable, wait_readable
 
 # Nothing the command would want to know of once it runs.
 _NOT_KEPT = frozenset({signal.SIGCHLD, signal.SIGWINCH})
@@ -67,6 +67,7 @@ class ParentTrack:
     ``processes`` are the pidfds of the child's processes, the latest last, ``holders`` those of
     processes that only hold namespaces, with what they wait for in ``held``. ``done`` are the
     actions that ran to their end, or were ended early by a skip after a step had an effect.
+    ``before_child`` is called before the child is cloned, and may raise StepError.
     """
 
     def __init__(
@@ -74,6 +75,7 @@ class ParentTrack:
         program: Program,
         recorder: Recorder,
         on_started: Callable[[Trace], None] | None,
+        before_child: Callable[[], None] = lambda: None,
     ) -> None:
         self.registers = Registers()
         self.processes: list[int] = []
@@ -86,6 +88,7 @@ class ParentTrack:
         self._program = program
         self._recorder = recorder
         self._on_started = on_started
+        self._before_child = before_child
         self._started_at = 0
         self._early: list[Received] = []
         self._terminal_seen = False
@@ -115,6 +118,8 @@ class ParentTrack:
                 raise internal(b"an operation of the child's track")
             case _:
                 assert_never(op)
+        if isinstance(op, Spawn):
+            self._look_at_signals()
         self._size_terminal()
         return result
 
@@ -143,6 +148,7 @@ class ParentTrack:
             return self._hold(step, op, step.hold)
         # A collection would write to every object's page, and have each copied.
         gc.freeze()
+        self._before_child()
         pid, errno = step.forker.fork()
         if pid == 0:
             ChildTrack(self._program, self.registers, self._recorder).main()
@@ -211,6 +217,14 @@ class ParentTrack:
             ready = wait_readable(fd, signal_fd, *self.processes[-1:])
             child_gone = bool(ready & set(self.processes[-1:]))
             if signal_fd in ready and fd not in ready and not child_gone:
+                self._interrupted(signal_fd)
+
+    def _look_at_signals(self) -> None:
+        """What came while a helper ran: the next step may let the child go on."""
+        reg = self._program.signals
+        if reg is not None and reg in self.registers:
+            signal_fd = self.registers.get(reg)
+            if is_readable(signal_fd):
                 self._interrupted(signal_fd)
 
     def _interrupted(self, signal_fd: int) -> None:

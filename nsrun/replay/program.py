@@ -8,7 +8,7 @@ from typing import assert_never
 
 from nsrun.kernel.abi import UnknownSyscallError
 from nsrun.kernel.values import Call, Reg
-from nsrun.plan.channels import channel, reports_to
+from nsrun.plan.channels import channel, reports_to, signals
 from nsrun.plan.model import Action, Plan, Track
 from nsrun.plan.ops import (
     Await,
@@ -84,6 +84,7 @@ class Program:
 
     ``reports_to`` and ``listens_on`` are the child's and the parent's end of the channel; a
     child that neither waits nor signals has its end from the socketpair(2) of the parent's.
+    ``signals`` is where the launcher's waits see signals.
     ``hand_overs`` are the syncs by which a new process of the child's track announces itself.
     """
 
@@ -93,6 +94,7 @@ class Program:
     reports_to: Reg | None
     listens_on: Reg | None
     hand_overs: frozenset[bytes]
+    signals: Reg | None
     terminal: Reg | None
     has_init: bool
 
@@ -141,6 +143,7 @@ def _program(
         reports_to=reports_to(parent_ops, child_ops),
         listens_on=channel(parent_ops),
         hand_overs=frozenset(s.sync for s in ops[Track.CHILD] if isinstance(s.op, Clone)),
+        signals=signals(parent_ops),
         terminal=waits[0].terminal if waits else None,
         has_init=any(isinstance(step.op, Init) for step in ops[Track.CHILD]),
     )

@@ -85,8 +85,8 @@ def collect_orphans(keep: int) -> None:
         os.waitpid(info.si_pid, 0)
 
 
-def sweep() -> tuple[int, ...]:
-    """Kill and collect all children, also those a subreaper inherits from them.
+def sweep(keep: int = -1) -> tuple[int, ...]:
+    """Kill and collect all children but ``keep``, also those a subreaper inherits from them.
 
     Returns the pids that did not end within PATIENCE_NS, () as a rule.
     """
@@ -98,7 +98,7 @@ def sweep() -> tuple[int, ...]:
                 pass
         except ChildProcessError:
             return ()
-        left = _children()
+        left = tuple(pid for pid in _children() if pid != keep)
         for pid in left:
             _kill_child(pid)
         if not left or time.monotonic_ns() > deadline:

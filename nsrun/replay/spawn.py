@@ -1,4 +1,4 @@
-"""Helpers run to their end by the launcher: newuidmap, nft, hooks (posix_spawn(3))."""
+"""Helpers run to their end by the launcher, or with it to its: newuidmap, nft, hooks."""
 
 from __future__ import annotations
 
@@ -6,20 +6,25 @@ import errno as errnos
 import os
 import select
 import signal
+import struct
 import time
+from typing import NoReturn
 
 from nsrun.kernel.values import Bytes, Fmt, Str
 from nsrun.plan.ops import Spawn
-from nsrun.replay.outcome import SIGNALLED, Kind, State
+from nsrun.replay.outcome import NSRUN_FAILED, SIGNALLED, Kind, State
 from nsrun.replay.prepare import Buffer, Format, PrepareError, encode
 from nsrun.replay.step import TEXT_MAX, Registers, Result, StepError, from_os_error
-from nsrun.replay.syscalls import CloseRange
+from nsrun.replay.syscalls import CloseRange, Forker, number, syscall
 
 # A helper without a timeout of its own: while one runs, the launcher answers no signal.
 DEFAULT_TIMEOUT_NS = 60 * 10**9
 CAPTURE_MAX = 64 * 1024
 # A pipe holds 64 KiB (pipe(7)), which one read takes; a second one sees the end.
 _PIPE_PIECES = 2
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
+_ERRNO = struct.Struct("=i")
 
 
 class PreparedSpawn:
@@ -87,6 +92,47 @@ def _source(stdin: Bytes | Fmt | None) -> Buffer | Format | None:
     return Format(stdin) if isinstance(stdin, Fmt) else Buffer(stdin)
 
 
+def _start(argv: list[bytes], env: dict[bytes, bytes], streams: tuple[int, ...]) -> int:
+    """The pid of a new process that executes ``argv[0]``; raises OSError where it cannot."""
+    failures, told = os.pipe2(os.O_CLOEXEC)
+    forker = Forker(flags=0, exit_signal=signal.SIGCHLD, pidfd=False)
+    prctl, launcher = number("prctl"), os.getpid()
+    try:
+        pid, errno = forker.fork()
+        if pid == 0:
+            try:
+                # prctl(2): it ends with the launcher, which may have ended just before.
+                syscall(prctl, _PR_SET_PDEATHSIG, signal.SIGKILL)
+                if os.getppid() == launcher:
+                    _execute(argv, env, streams)
+            except OSError as error:
+                os.write(told, _ERRNO.pack(error.errno or 0))
+            finally:
+                os._exit(NSRUN_FAILED)
+        os.close(told)
+        told = -1
+        if pid > 0 and (data := os.read(failures, _ERRNO.size)):
+            os.waitpid(pid, 0)
+            errno = _ERRNO.unpack(data)[0]
+    finally:
+        os.close(failures)
+        if told >= 0:
+            os.close(told)
+    if errno:
+        raise OSError(errno, os.strerror(errno))
+    return pid
+
+
+def _execute(argv: list[bytes], env: dict[bytes, bytes], streams: tuple[int, ...]) -> NoReturn:
+    """In the new process: three descriptors, default signals, the helper."""
+    for new, fd in enumerate(streams):
+        os.dup2(fd, new)
+    for number_ in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}:
+        signal.signal(number_, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.execve(argv[0], argv, env)
+
+
 class _Helper:
     """One running helper, its output kept as it comes so that it never waits for us."""
 
@@ -101,15 +147,7 @@ class _Helper:
                 self._text[reader] = bytearray()
                 # Non-blocking is for our end alone: the two ends are two descriptions.
                 os.set_blocking(writer, True)
-            moves = [(os.POSIX_SPAWN_DUP2, fd, new) for new, fd in enumerate((stdin, *ends))]
-            self._pid = os.posix_spawn(
-                argv[0],
-                argv,
-                env,
-                file_actions=moves,
-                setsigmask=(),
-                setsigdef=signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP},
-            )
+            self._pid = _start(argv, env, (stdin, *ends))
         except OSError:
             self._close()
             raise

@@ -5,6 +5,13 @@ from __future__ import annotations
 import select
 
 
+def is_readable(fd: int) -> bool:
+    """Whether a read would not wait."""
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 def wait_readable(*fds: int) -> set[int]:
     """Those of the descriptors (-1: none) that are readable, hung up or in error; waits."""
     poll = select.poll()

@@ -59,8 +59,14 @@ def _expected(placed: Placed, action: int) -> Expected | None:
                 checks=any(e.otherwise == "skip" for e in expects),
             )
         case Clone():
-            names = frozenset({"clone3"})
-            return Expected(address=address, names=names, action=action, forks=op.hand_over)
+            # The executor's own clones, of which the plan says nothing, ask for no pidfd.
+            return Expected(
+                address=address,
+                names=frozenset({"clone3"}),
+                action=action,
+                texts=("CLONE_PIDFD",),
+                forks=op.hand_over,
+            )
         case Init():
             return Expected(address=address, names=CLONES, action=action, forks=True)
         case Signal() | SendFd() | Netlink():

@@ -1,0 +1,124 @@
+/* A process that takes back what a killed launcher has made on the host.
+ *
+ * A launcher that is killed cannot undo anything: mount points it made in a rootfs and files of a
+ * start that failed would stay. The heir reads a pipe whose other end the launcher has open, and
+ * the child up to its execve; at the end of file it runs the undo steps in the launcher's place. It
+ * is there only for plans that have any, and in a session of its own, out of reach of what a
+ * terminal or a shell sends to the launcher's process group.
+ */
+#include "run.h"
+
+#include <linux/signal.h>
+
+/* One action of the parent's track; `index` is that of its first step. */
+struct action {
+    const u32 *at;
+    u32 index;
+};
+
+static int next(const struct run *run, struct action *action)
+{
+    if (!action->at) {
+        action->at = run->plan.parent;
+    } else {
+        const u32 *step = action->at + 4;
+        for (u32 left = action->at[2]; left; left--, action->index++)
+            step += step_words(step);
+        action->at = step;
+    }
+    return action->at < run->plan.parent_end && (*action->at & 0xff) == PLAN_WORD_ACTION;
+}
+
+/* The processes of clones end with the launcher by themselves. */
+static int leaves_something(const struct action *action)
+{
+    const u32 *step = action->at + 4;
+    if (action->at[3] == PLAN_NO_UNDO)
+        return 0;
+    for (u32 left = action->at[2]; left; left--, step += step_words(step))
+        if (step_op(step) == OP_CLONE)
+            return 0;
+    return 1;
+}
+
+static int is_wanted(const struct run *run)
+{
+    struct action action = {0};
+    while (next(run, &action))
+        if (leaves_something(&action))
+            return 1;
+    return 0;
+}
+
+/* What the launcher's marks say it had begun. */
+static void take_over(struct run *run)
+{
+    struct action action = {0};
+    run->done_count = 0;
+    while (next(run, &action)) {
+        int begun = 0;
+        for (u32 i = 0; i < action.at[2]; i++)
+            begun |= marked(run, PARENT, action.index + i).state != STATE_NOT_REACHED;
+        if (begun)
+            run->done[run->done_count++] = action.at;
+    }
+}
+
+static void close_register(struct run *run, u32 reg)
+{
+    if (reg && run->is_set[reg - 1] && !run->is_closed[reg - 1])
+        SYS1(close, run->value[reg - 1]);
+}
+
+static NORETURN void succeed(struct run *run, const int *pipe)
+{
+    static struct outcome untold;
+    char byte;
+    SYS0(setsid);
+    SYS1(close, pipe[1]);
+    /* An end of the channel held open here would hide an end of file from the others. */
+    close_register(run, run->plan.header->listens_on);
+    close_register(run, run->plan.header->reports_to);
+    if (SYS3(read, pipe[0], &byte, 1) == 0) {
+        take_over(run);
+        run_undo(run, &untold, !child_entered_exec(run));
+    }
+    sys_exit(NSRUN_FAILED);
+}
+
+i64 heir_appoint(struct run *run)
+{
+    int pipe[2];
+    if (run->heir.pid || !is_wanted(run))
+        return 0;
+    i64 result = SYS2(pipe2, pipe, O_CLOEXEC);
+    if (result < 0)
+        return result;
+    i64 pid = sys_clone(0, SIGCHLD, NULL);
+    if (pid == 0)
+        succeed(run, pipe);
+    SYS1(close, pipe[0]);
+    if (pid < 0) {
+        SYS1(close, pipe[1]);
+        return pid;
+    }
+    run->heir = (struct heir){.pid = (int)pid, .pipe = pipe[1]};
+    i64 pidfd = SYS2(pidfd_open, pid, 0);
+    run->heir.pidfd = (int)pidfd;
+    if (pidfd < 0)
+        SYS2(kill, pid, SIGKILL);
+    return pidfd < 0 ? pidfd : 0;
+}
+
+void heir_release(struct run *run)
+{
+    if (!run->heir.pid)
+        return;
+    if (run->heir.pidfd >= 0) {
+        reap_kill(run->heir.pidfd);
+        reap_finish(run->heir.pidfd);
+        SYS1(close, run->heir.pidfd);
+    }
+    SYS1(close, run->heir.pipe);
+    run->heir.pid = 0;
+}
