@@ -22,8 +22,12 @@ def _own_mounts() -> None:
         return
     libc = ctypes.CDLL(None, use_errno=True)
     clone_newns, ms_rec, ms_private = 0x20000, 0x4000, 1 << 18
+    # On one processor: ids of namespaces grow on each alone (test_seeds_pin.py).
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(processors)})
     if libc.unshare(clone_newns) != 0:
         raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
+    os.sched_setaffinity(0, processors)
     if libc.mount(None, b"/", None, ms_rec | ms_private, None) != 0:
         raise OSError(ctypes.get_errno(), "mount --make-rprivate /")
 
