@@ -293,7 +293,8 @@ static u32 signals_register(const struct run *run)
     return 0;
 }
 
-/* What came while a helper ran: the next step may let the child go on. */
+/* What came while a helper ran: the next step may let the child go on. A helper that failed may
+ * have got the signal too, as all of a job do from a terminal. */
 static enum how look_after_helper(struct run *run)
 {
     u32 reg = signals_register(run);
@@ -305,8 +306,8 @@ static enum how look_after_helper(struct run *run)
 enum how parent_execute(struct run *run, const u32 *step, u32 index UNUSED, struct result *result)
 {
     enum how how = operation(run, step, result);
-    if (how == OK && step_op(step) == OP_SPAWN)
-        how = look_after_helper(run);
+    if (step_op(step) == OP_SPAWN && look_after_helper(run))
+        how = FAILED;
     if (how == OK)
         size_terminal(run);
     return how;

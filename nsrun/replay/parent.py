@@ -102,10 +102,16 @@ class ParentTrack:
     def _execute(self, step: Step) -> Result:
         op = step.op
         match op:
-            case Call() | Netlink() | Spawn() | Signal() | SendFd():
+            case Call() | Netlink() | Signal() | SendFd():
                 assert step.runnable is not None
                 result = step.runnable.run(self.registers)
                 self.note_close(op)
+            case Spawn():
+                assert step.runnable is not None
+                try:
+                    result = step.runnable.run(self.registers)
+                finally:
+                    self._look_at_signals()
             case Clone():
                 result = self._clone(step, op)
             case Wait():
@@ -118,8 +124,6 @@ class ParentTrack:
                 raise internal(b"an operation of the child's track")
             case _:
                 assert_never(op)
-        if isinstance(op, Spawn):
-            self._look_at_signals()
         self._size_terminal()
         return result
 
@@ -220,7 +224,8 @@ class ParentTrack:
                 self._interrupted(signal_fd)
 
     def _look_at_signals(self) -> None:
-        """What came while a helper ran: the next step may let the child go on."""
+        """What came while a helper ran: the next step may let the child go on. A helper that
+        failed may have got the signal too, as all of a job do from a terminal."""
         reg = self._program.signals
         if reg is not None and reg in self.registers:
             signal_fd = self.registers.get(reg)
