@@ -90,7 +90,7 @@ static void stop(struct supervisor *s)
         return;
     }
     s->stopping = 1;
-    s->kill_at = sys_monotonic() + s->stop_timeout;
+    s->kill_at = sys_after(sys_monotonic(), s->stop_timeout);
     deliver(s, s->stop_signal, 0);
 }
 
@@ -281,7 +281,7 @@ static enum how prepare(struct run *run, const u32 *step, struct supervisor *s)
         .init = (run->plan.header->flags & HEADER_HAS_INIT) != 0,
         .stop_signal = (int)step[6],
         .stop_timeout = (i64)(step[7] | (u64)step[8] << 32),
-        .deadline = timeout ? run->started_at + timeout : NEVER,
+        .deadline = timeout ? sys_after(run->started_at, timeout) : NEVER,
         .kill_at = NEVER,
         .recheck_at = NEVER,
         .end_again_at = NEVER,

@@ -171,7 +171,7 @@ static void watch(struct helper *helper, i64 deadline)
 static int finish(struct helper *helper, i64 timeout)
 {
     struct child_end end = {0};
-    watch(helper, sys_monotonic() + timeout);
+    watch(helper, sys_after(sys_monotonic(), timeout));
     take_rest(helper->out[0]);
     take_rest(helper->out[1]);
     wait_child(P_PID, helper->pid, &end, WEXITED);

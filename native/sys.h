@@ -92,6 +92,13 @@ void *sys_memory(size_t size, int shared);
 /* CLOCK_MONOTONIC and CLOCK_REALTIME in nanoseconds. */
 i64 sys_monotonic(void);
 i64 sys_realtime(void);
+/* A moment some nanoseconds after another; the last one there is where that is beyond it. */
+static inline i64 sys_after(i64 moment, i64 nanoseconds)
+{
+    if (nanoseconds < 0)
+        return moment;
+    return nanoseconds > INT64_MAX - moment ? INT64_MAX : moment + nanoseconds;
+}
 
 /* clone3(2) as fork(2): 0 in the new process, its pid in the caller, or -errno. With `pidfd` that
  * takes a pidfd, close-on-exec. */

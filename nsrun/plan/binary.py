@@ -183,7 +183,7 @@ class _Encoder:
     def _step(self, op: Op) -> list[int]:
         words = self._operation(op)
         length = len(words) + 1
-        if length > 0xFFFF:
+        if length > form.STEP_WORDS_MAX:
             raise BinaryError("a step has more words than the form can count")
         return [form.OP_CODES[type(op)] | length << 8, *words]
 

@@ -86,6 +86,8 @@ ARGUMENTS_MAX = 6
 ERRNOS_MAX = 63
 SYNC_MAX = 255
 POINTER_DEPTH = 4
+# Of a step, in the upper bits of its first word.
+STEP_WORDS_MAX = (1 << 24) - 1
 # Arguments are built in memory of this size at the most, which the plan asks for by what it holds.
 SCRATCH_MAX = 1 << 22
 

@@ -16,6 +16,7 @@ from nsrun.replay.outcome import NSRUN_FAILED, SIGNALLED, Kind, State
 from nsrun.replay.prepare import Buffer, Format, PrepareError, encode
 from nsrun.replay.step import TEXT_MAX, Registers, Result, StepError, from_os_error
 from nsrun.replay.syscalls import CloseRange, Forker, number, syscall
+from nsrun.replay.watch import POLL_MAX
 
 # A helper without a timeout of its own: while one runs, the launcher answers no signal.
 DEFAULT_TIMEOUT_NS = 60 * 10**9
@@ -172,7 +173,7 @@ class _Helper:
                 if left <= 0 and not self.timed_out:
                     self.timed_out = True
                     signal.pidfd_send_signal(pidfd, signal.SIGKILL)
-                ready = poll.poll(None if self.timed_out else left // 10**6 + 1)
+                ready = poll.poll(None if self.timed_out else min(left // 10**6 + 1, POLL_MAX))
                 for fd in [fd for fd, _ in ready if fd in open_pipes]:
                     if not self._read(fd):
                         poll.unregister(fd)

@@ -23,6 +23,7 @@ from nsrun.replay import reap
 from nsrun.replay.outcome import Kind
 from nsrun.replay.step import Registers, StepError
 from nsrun.replay.terminal import RawMode, Relay, copy_window_size
+from nsrun.replay.watch import POLL_MAX
 
 # Signals whose default action ends a process and that a person sends to end it.
 ENDING = frozenset({signal.SIGINT, signal.SIGTERM, signal.SIGQUIT, signal.SIGHUP})
@@ -172,7 +173,7 @@ class Supervisor:
             return None
         # Rounded up, or the last millisecond would be polled in a spin; never below 1, so that
         # a full buffer does not spin either.
-        return max(1, -(-(min(due) - now) // 10**6))
+        return min(max(1, -(-(min(due) - now) // 10**6)), POLL_MAX)
 
     def _on_time(self) -> None:
         if self._ended:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import select
 
+# poll(2) takes an int of milliseconds: who waits longer than 24 days looks again then.
+POLL_MAX = (1 << 31) - 1
+
 
 def is_readable(fd: int) -> bool:
     """Whether a read would not wait."""
