@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ from nsrun.plan.model import Plan
 # What a cache may grow to; the oldest entries go first.
 ENTRIES_MAX = 512
 BYTES_MAX = 64 << 20
-_NAME_LENGTH = 18
+# An entry, or one that a run was killed while writing. Whatever else is in the folder is not ours.
+_NAME = re.compile(r"[0-9a-f]{16}\.[0-9](\.[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +83,8 @@ def info(environ: Mapping[str, str]) -> Info:
     place = folder(environ) or ""
     with _opened(environ) as at:
         found = list(_entries(at)) if at is not None else []
-    return Info(folder=place, entries=len(found), bytes=sum(s.st_size for _, s in found))
+    whole = sum(_is_whole(name) for name, _ in found)
+    return Info(folder=place, entries=whole, bytes=sum(s.st_size for _, s in found))
 
 
 def clear(environ: Mapping[str, str]) -> int:
@@ -90,7 +93,7 @@ def clear(environ: Mapping[str, str]) -> int:
     with _opened(environ) as at:
         for name, _ in list(_entries(at)) if at is not None else ():
             os.unlink(name, dir_fd=at)
-            count += len(name) == _NAME_LENGTH
+            count += _is_whole(name)
     return count
 
 
@@ -133,7 +136,8 @@ def _make_room(at: int, name: str) -> str:
     The launcher looks at the latest first: of entries that no longer hold there is soon none left.
     """
     for number in reversed(range(entry.SLOTS - 1)):
-        with contextlib.suppress(FileNotFoundError):
+        # Not there; or a folder stands in the way, or the disk is read-only.
+        with contextlib.suppress(OSError):
             os.rename(f"{name}.{number}", f"{name}.{number + 1}", src_dir_fd=at, dst_dir_fd=at)
     return f"{name}.0"
 
@@ -165,8 +169,12 @@ def _entries(at: int) -> Iterator[tuple[str, os.stat_result]]:
     for name in os.listdir(at):
         with contextlib.suppress(OSError):
             status = os.stat(name, dir_fd=at, follow_symlinks=False)
-            if stat.S_ISREG(status.st_mode) and name[:16].isalnum():
+            if stat.S_ISREG(status.st_mode) and _NAME.fullmatch(name):
                 yield name, status
+
+
+def _is_whole(name: str) -> bool:
+    return name.count(".") == 1
 
 
 def _bound(at: int) -> None:
