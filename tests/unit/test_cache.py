@@ -140,9 +140,25 @@ def test_clear_takes_half_written_ones_too(environ: dict[str, str], place: Path)
     store(environ, "one")
     store(environ, "two")
     (place / f"{name_of('one')}.0.4242").write_bytes(b"cut")
-    (place / "README").write_text("not ours")
+    assert cache.info(environ).entries == 2
     assert cache.clear(environ) == 2
-    assert names(place) == ["README"]
+    assert names(place) == []
+
+
+def test_other_files_are_not_ours(
+    environ: dict[str, str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever names a folder with something in it keeps that."""
+    others = ["README", "0123456789abcdef", "id_rsa", "0123456789ABCDEF.0", "x123456789abcdef.0"]
+    place.mkdir(0o700, parents=True)
+    for name in others:
+        (place / name).write_text("kept")
+        os.utime(place / name, ns=(1, 1))
+    monkeypatch.setattr(cache, "ENTRIES_MAX", 1)
+    store(environ, "one")
+    store(environ, "two")
+    assert cache.info(environ).entries == cache.clear(environ) == 1
+    assert names(place) == sorted(others)
 
 
 # --- what is not to be trusted, or in the way --------------------------------------------------
