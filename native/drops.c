@@ -47,10 +47,10 @@ static int waits_for_signals(int pid)
     static char at[FILE_MAX];
     i64 size = read_file(pid, "syscall", at);
     if (size >= 0) {
-        i64 number = 0;
+        u64 number = 0;
         const char *digit = at;
         for (; *digit >= '0' && *digit <= '9'; digit++)
-            number = 10 * number + (*digit - '0');
+            number = 10 * number + (u64)(*digit - '0');
         return digit != at && number == __NR_rt_sigtimedwait;
     }
     size = read_file(pid, "wchan", at);
@@ -86,11 +86,11 @@ static u64 mask(const char *status, const char *name)
 static int is_first(const char *status)
 {
     const char *at = field(status, "\nNSpid:");
-    int numbers = 0, value = 0;
+    u32 numbers = 0, value = 0;
     while (*at && *at != '\n') {
         value = 0;
         for (; *at >= '0' && *at <= '9'; at++)
-            value = 10 * value + (*at - '0');
+            value = 10 * value + (u32)(*at - '0');
         numbers++;
         while (*at == '\t' || *at == ' ')
             at++;

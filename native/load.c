@@ -357,17 +357,18 @@ static int undo(struct walk *walk, u32 at)
 
 static int track(struct walk *walk, enum track which, u32 steps)
 {
-    u32 counted = 0;
+    u32 counted = 0, actions = 0;
     int clones = 0;
     while (walk->at != walk->end) {
         const u32 *w = words(walk, 4);
         if (!w || (w[0] & 0xff) != PLAN_WORD_ACTION) {
-            /* The stream is padded to a multiple of 8 bytes. */
-            if (walk->end - walk->at < 2 && counted == steps)
+            /* The stream is padded to a multiple of 8 bytes; an action there would go on behind it. */
+            if (walk->end - walk->at == 1 && !*walk->at && counted == steps)
                 break;
             return wrong(walk, "a track is cut");
         }
-        if (w[1] >= walk->plan->header->actions)
+        /* Each is remembered when it is done: as many as there is room for. */
+        if (w[1] >= walk->plan->header->actions || actions++ >= walk->plan->header->actions)
             return wrong(walk, "an action it does not have");
         if (w[3] != PLAN_NO_UNDO && (which == CHILD || !undo(walk, w[3])))
             return wrong(walk, "only the parent's actions can be undone");

@@ -104,14 +104,13 @@ static u32 children(int keep, int *pids, u32 most)
         return 0;
     i64 size = SYS3(read, fd, text, sizeof text);
     SYS1(close, fd);
-    u32 count = 0;
-    int pid = 0;
+    u32 count = 0, pid = 0;
     for (i64 at = 0; at < size && count < most; at++) {
         if (text[at] >= '0' && text[at] <= '9') {
-            pid = 10 * pid + (text[at] - '0');
+            pid = 10 * pid + (u32)(text[at] - '0');
         } else if (pid) {
-            if (pid != keep)
-                pids[count++] = pid;
+            if ((int)pid != keep)
+                pids[count++] = (int)pid;
             pid = 0;
         }
     }
