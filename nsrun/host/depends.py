@@ -14,12 +14,12 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 
 from nsrun.host import paths, procfs
-from nsrun.kernel.depend import IGNORED_BY_PYTHON, Depend, Kind, Mask
+from nsrun.kernel.depend import CONTENT_MAX, IGNORED_BY_PYTHON, Depend, Kind, Mask
 from nsrun.kernel.facts import Query
 
 _LIMITS = 16
 _STATUS_LINES = ("Uid", "Gid", "Groups", "CapPrm", "CapBnd", "NoNewPrivs")
-# Read whole, or by identity where they are larger than is compared.
+# Read whole.
 _CONTENTS = {
     "/proc/self/uid_map": "the caller's user namespace",
     "/proc/self/gid_map": "the caller's user namespace",
@@ -255,7 +255,9 @@ def _status(path: str, text: str, status: os.stat_result, mask: int, root: str =
 def _content(path: str, text: str) -> Depend:
     try:
         with open(path, "rb") as file:
-            return Depend(kind=Kind.CONTENT, text=text, path=path, data=file.read(4096))
+            # One byte more than the launcher reads: what is larger is never the same.
+            data = file.read(CONTENT_MAX + 1)
+            return Depend(kind=Kind.CONTENT, text=text, path=path, data=data)
     except OSError as error:
         return Depend(kind=Kind.CONTENT, text=text, path=path, error=error.errno or 0)
 

@@ -11,9 +11,8 @@ from pathlib import Path
 import pytest
 
 from tests.support.box import Box
-from tests.support.paths import PYTHON
+from tests.support.launcher import Launcher
 from tests.support.requires import requires
-from tests.support.runner import TIMEOUT, Result, Runner
 
 pytestmark = requires("native", "busybox", "strace")
 
@@ -22,31 +21,6 @@ pytestmark = requires("native", "busybox", "strace")
 def executor() -> str:
     """The cache is the native launcher's; `""`: what nsrun chooses."""
     return ""
-
-
-class Launcher:
-    """Runs .venv/bin/nsrun itself as a box's user, and tells whether Python was executed."""
-
-    def __init__(self, box: Box) -> None:
-        self.box = box
-        self.cache = box.runner.user.cache
-        self._trace = box.folder.parent / "execve"
-
-    def run(self, *words: str | Path, runner: Runner | None = None) -> Result:
-        runner = runner or self.box.runner
-        nsrun = runner._reachable(Path(PYTHON).parent / "nsrun")
-        # Outside, as the test's own user: a traced set-uid program has its rights only where
-        # the tracer has them too (ptrace(2)).
-        strace = ["strace", "-f", "-qq", "-e", "trace=execve", "-o", str(self._trace)]
-        return runner._finish([*strace, *runner.argv_of(str(nsrun), *words)], None, TIMEOUT)
-
-    @property
-    def thought(self) -> bool:
-        """Whether the last run executed Python before the command."""
-        return "nsrun-python" in self._trace.read_text()
-
-    def entries(self) -> list[Path]:
-        return sorted(self.cache.iterdir())
 
 
 @pytest.fixture
@@ -187,11 +161,13 @@ def test_another_folder(launcher: Launcher, spec: Path) -> None:
 
 def test_another_limit(launcher: Launcher, spec: Path) -> None:
     launcher.run(spec).ok()
-    nsrun = launcher.box.runner._reachable(Path(PYTHON).parent / "nsrun")
-    launcher.box.runner.run_program(
-        "sh", "-c", 'ulimit -n 99; exec "$@"', "sh", str(nsrun), str(spec)
-    ).ok()
-    assert len(launcher.entries()) == 2
+    limited = ("sh", "-c", 'ulimit -n 99; exec "$@"', "sh")
+    launcher.run(spec, before=limited).ok()
+    assert launcher.thought
+    launcher.run(spec, before=limited).ok()
+    assert not launcher.thought
+    launcher.run(spec).ok()
+    assert not launcher.thought
 
 
 def test_a_target_that_appears_in_the_rootfs(launcher: Launcher, own_root: Path) -> None:
@@ -254,9 +230,7 @@ def _folder(entry: Path) -> None:
 @pytest.mark.parametrize(
     "damage", [_flip, _cut, _empty, _readable, _link, _second_name, _fifo, _folder]
 )
-def test_an_entry_that_cannot_be_trusted(
-    launcher: Launcher, spec: Path, damage: object
-) -> None:
+def test_an_entry_that_cannot_be_trusted(launcher: Launcher, spec: Path, damage: object) -> None:
     launcher.run(spec).ok()
     (entry,) = launcher.entries()
     damage(entry)  # type: ignore[operator]
