@@ -11,9 +11,9 @@ from nsrun.plan.model import Track
 from tests.oracle.expected import expected, match
 from tests.oracle.faults import by_process, child_of
 from tests.oracle.strace import Traced
-from tests.oracle.test_oracle import RUNNABLE, TERMINALS
 from tests.oracle.traced import driver
 from tests.support.box import copy_specs
+from tests.support.examples import RUNNABLE, TERMINALS
 from tests.support.requires import requires
 from tests.support.runner import Runner
 

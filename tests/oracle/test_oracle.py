@@ -13,6 +13,7 @@ from tests.oracle.expected import expected, match
 from tests.oracle.faults import by_process, child_of, names_of, problems, sweep
 from tests.oracle.traced import Driver, driver
 from tests.support.box import copy_specs
+from tests.support.examples import RUNNABLE, TERMINALS
 from tests.support.host import Snapshot, snapshot, unchanged
 from tests.support.requires import requires
 from tests.support.runner import Runner
@@ -22,15 +23,6 @@ pytestmark = requires("strace")
 # The interpreter's own calls in the child: memory, and what a fork makes it renew.
 _MEMORY = {"brk", "mmap", "munmap", "mremap", "madvise"}
 CHILDS_OWN = frozenset({*_MEMORY, "futex", "gettid", "getrandom", "set_robust_list"})
-SPECS = sorted(
-    str(p.relative_to(Path(__file__).parents[2] / "specs"))
-    for p in (Path(__file__).parents[2] / "specs").rglob("*.yaml")
-)
-# What ends by itself without a terminal, and needs nothing that another spec makes.
-_NOT_ALONE = ("service.yaml", "seeds/join.yaml", "seeds/pin.yaml")
-RUNNABLE = [s for s in SPECS if s not in _NOT_ALONE]
-# A shell on a terminal, which reads what nobody types here.
-TERMINALS = ("shell.yaml", "seeds/rootfs.yaml")
 
 
 @pytest.fixture
@@ -140,5 +132,3 @@ def test_a_kill_at_every_step(anyone: Runner, specs: Path, name: str) -> None:
         for found in sweep(made, signal="SIGKILL"):
             assert found.run.seconds < 2
             assert left(before) == [], found.fault.option()
-
-
