@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+from nsrun.kernel.depend import Kind
+from nsrun.plan import entry
+from nsrun.plan.binary_format import checksum
 from nsrun.runtime import compiled
 from tests.support.box import Box, give
 from tests.support.host import unchanged
@@ -156,9 +160,142 @@ def test_it_takes_no_arguments(compiled_box: Compiled) -> None:
 
 
 def test_a_join_of_a_process_cannot_be_carried(compiled_box: Compiled) -> None:
-    spec = compiled_box.box.spec(
-        namespaces=[{"type": "uts", "pid": os.getpid()}], command=["true"]
-    )
+    spec = compiled_box.box.spec(namespaces=[{"type": "uts", "pid": os.getpid()}], command=["true"])
     result = compiled_box.box.runner.run("compile", spec, "-o", compiled_box.program)
     assert result.status == 1 and "error[" in result.stderr
     assert not compiled_box.program.exists()
+
+
+# --- another machine -----------------------------------------------------------------------------
+
+
+def _other_depend(program: Path, kind: Kind, **fields: int | bytes) -> None:
+    """Changes what the program asks of where it runs; its checksum is right."""
+    data = bytearray(program.read_bytes())
+    start = _offset(bytes(data))
+    size = int.from_bytes(data[start + 12 : start + 16], "little")
+    places, at = {}, 0
+    for name, length in entry.DEPEND_FIELDS:
+        places[name] = (at, length)
+        at += length
+
+    def field(record: int, name: str) -> slice:
+        offset, length = places[name]
+        return slice(record + offset, record + offset + length)
+
+    def number(at: slice) -> int:
+        return int.from_bytes(data[at], "little")
+
+    first = start + int.from_bytes(data[start + 32 : start + 36], "little")
+    count = int.from_bytes(data[start + 36 : start + 40], "little")
+    records = [first + n * entry.DEPEND_SIZE for n in range(count)]
+    (record,) = (r for r in records if number(field(r, "kind")) == kind)
+    for name, value in fields.items():
+        at = field(record, name)
+        if isinstance(value, bytes):
+            content = start + number(at)
+            assert number(field(record, f"{name}_size")) == len(value)
+            data[content : content + len(value)] = value
+        else:
+            data[at] = value.to_bytes(places[name][1], "little")
+    body = bytes(data[start + entry.CHECKED_FROM : start + size])
+    data[start + 16 : start + 24] = checksum(body).to_bytes(8, "little")
+    program.write_bytes(data)
+
+
+def test_an_older_kernel_is_refused(compiled_box: Compiled) -> None:
+    compiled_box.compile(namespaces=["user"], command=["true"])
+    major, minor = (int(word) for word in os.uname().release.split("-")[0].split(".")[:2])
+    _other_depend(compiled_box.program, Kind.KERNEL, dev_major=major, dev_minor=minor)
+    assert compiled_box.run().status == 0
+    _other_depend(compiled_box.program, Kind.KERNEL, dev_minor=minor + 1)
+    result = compiled_box.run()
+    assert result.status == 125
+    assert "it was compiled for, and needs, Linux " in result.stderr
+
+
+def test_another_machine_is_refused(compiled_box: Compiled) -> None:
+    compiled_box.compile(namespaces=["user"], command=["true"])
+    machine = os.uname().machine
+    _other_depend(compiled_box.program, Kind.MACHINE, data=b"x" * len(machine))
+    result = compiled_box.run()
+    assert result.status == 125
+    assert f"a {machine} machine" in result.stderr
+
+
+@requires("root")
+def test_other_groups_are_refused(root_box: Box) -> None:
+    here = Compiled(root_box)
+    here.compile(namespaces=["uts"], command=["true"])
+    result = root_box.runner.run_program("setpriv", "--groups=1234", str(here.program))
+    assert result.status == 125
+    assert "the same user, groups and capabilities" in result.stderr
+
+
+@requires("root")
+def test_it_runs_where_there_is_nothing_else(root_box: Box, own_rootfs: Path) -> None:
+    """In a root with neither Python nor a library: nothing but busybox, and /proc."""
+    here = Compiled(root_box)
+    here.compile(
+        namespaces=["uts"],
+        hostname="alone",
+        command=["/bin/busybox", "sh", "-c", "hostname; exit 3"],
+    )
+    shutil.copy(here.program, own_rootfs / "program")
+    mounting = 'mount -t proc proc "$0/proc" && exec chroot "$0" /program'
+    result = root_box.runner.run_program("unshare", "-m", "sh", "-c", mounting, str(own_rootfs))
+    assert (result.status, result.stdout, result.stderr) == (3, "alone\n", "")
+
+
+@requires("root")
+def test_without_proc_it_says_so(root_box: Box, own_rootfs: Path) -> None:
+    here = Compiled(root_box)
+    here.compile(namespaces=["uts"], command=["true"])
+    shutil.copy(here.program, own_rootfs / "program")
+    result = root_box.runner.run_program("chroot", str(own_rootfs), "/program")
+    assert result.status == 125
+    assert "cannot read itself through /proc/self/exe" in result.stderr
+
+
+def test_one_that_may_not_be_read(user_box: Box) -> None:
+    here = Compiled(user_box)
+    here.compile(namespaces=["user"], command=["true"])
+    here.program.chmod(0o111)
+    result = here.run()
+    assert result.status == 125 and "cannot read itself" in result.stderr
+
+
+# --- writing it ----------------------------------------------------------------------------------
+
+
+def test_it_replaces_a_program_that_runs(compiled_box: Compiled) -> None:
+    """execve(2) keeps the file busy: it is written to another name, and renamed."""
+    compiled_box.compile(namespaces=["user"], command=["sleep", "60"])
+    running = subprocess.Popen(compiled_box.box.runner.argv_of(str(compiled_box.program)))
+    try:
+        compiled_box.compile(namespaces=["user"], command=["echo", "new"])
+        assert compiled_box.run().ok() == "new\n"
+    finally:
+        running.terminate()
+        running.wait(timeout=20)
+
+
+@requires("root")
+def test_a_disk_that_is_full(root_box: Box) -> None:
+    place = root_box.folder_of_user("disk")
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=8k", "t", place], check=True)
+    try:
+        spec = root_box.spec(namespaces=["uts"], command=["true"])
+        result = root_box.runner.run("compile", spec, "-o", place / "program")
+        assert result.status == 1
+        assert f"cannot write {place / 'program'}: No space left on device" in result.stderr
+        assert list(place.iterdir()) == []
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
+def test_a_folder_that_is_not_there(compiled_box: Compiled) -> None:
+    spec = compiled_box.box.spec(namespaces=["user"], command=["true"])
+    result = compiled_box.box.runner.run("compile", spec, "-o", "/nowhere/program")
+    assert result.status == 1
+    assert "cannot write /nowhere/program: No such file or directory" in result.stderr
