@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #define PLAN_MAGIC "nsrunpl\n"
-#define PLAN_FORMAT 1u
+#define PLAN_FORMAT 2u
 #define PLAN_CHECKED_FROM 24u
 #define PLAN_SIZE_MAX 16777216u
 #define PLAN_REGISTERS_MAX 65536u
@@ -53,6 +53,8 @@ struct plan_header {
     uint32_t flags;
     uint32_t annotations;
     uint32_t name;
+    uint32_t annotations_sum;
+    uint32_t reserved;
 };
 
 enum op {

@@ -8,6 +8,7 @@ as the same bytes is refused, and nothing can be shown that is not what would be
 from __future__ import annotations
 
 import struct
+import zlib
 from typing import assert_never
 
 from nsrun.diag import Diagnostic, NsrunError
@@ -41,7 +42,7 @@ from nsrun.plan.ops import (
 )
 
 _EXEC_CALLS = frozenset({"execve", "execveat"})
-_HEADER = struct.Struct("<8sIIQ" + "I" * 20)
+_HEADER = struct.Struct("<8sIIQ" + "I" * 22)
 assert _HEADER.size == form.HEADER_SIZE
 
 
@@ -53,7 +54,7 @@ def encode(plan: Plan) -> bytes:
     """
     annotations = dumps(plan).encode("utf-8", "surrogateescape")
     try:
-        return _Encoder(plan).encode(len(annotations)) + annotations
+        return _Encoder(plan).encode(annotations) + annotations
     except (BinaryError, abi.UnknownSyscallError) as error:
         raise NsrunError(Diagnostic(code="NS407", summary=f"cannot be compiled: {error}")) from None
 
@@ -75,6 +76,8 @@ def decode(data: bytes, *, file: str = "") -> Plan:
     size = fields["size"]
     if size > len(data) or size + fields["annotations"] != len(data):
         raise _not_a_plan("it is cut, or has something behind it", file)
+    if zlib.crc32(data[size:]) != fields["annotations_sum"]:
+        raise _not_a_plan("the checksum of its annotations is another", file)
     try:
         text = data[size:].decode("utf-8", "surrogateescape")
     except UnicodeDecodeError:
@@ -104,7 +107,7 @@ class _Encoder:
         self._steps = {Track.PARENT: 0, Track.CHILD: 0}
         self._flags = form.HeaderFlag(0)
 
-    def encode(self, annotations: int) -> bytes:
+    def encode(self, annotations: bytes) -> bytes:
         for number, action in enumerate(self._plan.actions):
             self._action(number, action)
         ops = {
@@ -147,8 +150,10 @@ class _Encoder:
             listening,
             terminal,
             int(self._flags),
-            annotations,
+            len(annotations),
             name,
+            zlib.crc32(annotations),
+            0,
         )
         body = struct.pack(f"<{len(tail)}I", *tail) + b"".join(sections)
         return _HEADER.pack(form.MAGIC, form.FORMAT, size, form.checksum(body), *tail) + b"".join(

@@ -9,7 +9,7 @@
     annotations       the plan as JSON, which the executor never reads
 
 Words are in the machine's byte order, and both machines nsrun knows are little-endian. Everything
-before the annotations has one checksum.
+before the annotations has one checksum; they have a CRC of their own.
 
 An action is ``WORD_ACTION`` and its fields; a step is one word with its operation and its length
 in words, then the operation's own words. What follows an argument's word depends on its kind:
@@ -46,7 +46,7 @@ from nsrun.plan.ops import (
 )
 
 MAGIC = b"nsrunpl\n"
-FORMAT = 1
+FORMAT = 2
 
 # Name and size in bytes of each field of the header, in order.
 HEADER_FIELDS: tuple[tuple[str, int], ...] = (
@@ -74,6 +74,8 @@ HEADER_FIELDS: tuple[tuple[str, int], ...] = (
     ("flags", 4),
     ("annotations", 4),
     ("name", 4),
+    ("annotations_sum", 4),
+    ("reserved", 4),
 )
 HEADER_SIZE = sum(size for _, size in HEADER_FIELDS)
 # What the checksum covers starts behind it.
