@@ -306,7 +306,10 @@ enum how run_await(struct run *run, const u32 *step, struct ended *ended)
     while (!finished(&s))
         turn(&s);
     raw_leave(&s.raw);
-    if (reap_collect(s.pidfd, &ended->status, &ended->signal)) {
+    int err = -reap_collect(s.pidfd, &ended->status, &ended->signal);
+    if (err && err != ECHILD)
+        return fail(run, FAIL_ERRNO, err, -1);
+    if (err) {
         static const char words[] = "the command is not a child of nsrun";
         fail(run, FAIL_ENDED, 0, -1);
         run->fault.text = words;

@@ -79,12 +79,18 @@ static int write_all(int fd, const void *bytes, size_t size)
 /* The records of a track, with times where they were taken. */
 static int write_records(const struct run *run, int fd, enum track track, u32 steps)
 {
+    static struct record piece[64];
+    u32 first = track == PARENT ? 0 : run->plan.header->parent_steps, count = 0;
+    if (run->records)
+        return write_all(fd, run->records + first, steps * sizeof piece[0]);
     for (u32 i = 0; i < steps; i++) {
         struct mark found = marked(run, track, i);
-        struct record record = {.err = found.err, .state = found.state};
-        u32 at = track == PARENT ? i : run->plan.header->parent_steps + i;
-        if (!write_all(fd, run->records ? &run->records[at] : &record, sizeof record))
+        piece[count++] = (struct record){.err = found.err, .state = found.state};
+        if (count < COUNT(piece) && i + 1 < steps)
+            continue;
+        if (!write_all(fd, piece, count * sizeof piece[0]))
             return 0;
+        count = 0;
     }
     return 1;
 }
