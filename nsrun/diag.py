@@ -149,6 +149,7 @@ CODES: dict[str, str] = {
     "NS406": "a plan file cannot be read",
     "NS407": "a plan cannot be compiled",
     "NS408": "the native executor is not installed",
+    "NS409": "a file system that others use would be changed",
     "NS501": "a step failed",
     "NS502": "the child ended before the command ran",
     "NS503": "a helper program failed",

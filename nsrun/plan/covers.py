@@ -16,6 +16,8 @@ class Cover(StrEnum):
     ROOT = "root"
     FRESH = "fresh"  # an empty tmpfs of this plan
     BIND = "bind"  # a host folder
+    FILE = "file"  # a host file
+    CALLERS = "callers"  # the caller's /proc or /sys, or what lay below one that was unmounted
     OTHER = "other"
 
 
@@ -56,13 +58,14 @@ class Covers:
     def unmounted(self, target: str) -> None:
         """Note that the topmost mount on ``target`` is gone.
 
-        Where that was none of this plan, what it hid is not known: it counts as OTHER.
+        Where that was none of this plan, what it hid is not known, only that the plan did not
+        make it.
         """
         place = self._at(target)
         if len(place.layers) > 1:
             place.layers.pop()
         else:
-            place.layers.append(_Layer(Mounted(target=target, cover=Cover.OTHER)))
+            place.layers.append(_Layer(Mounted(target=target, cover=Cover.CALLERS)))
 
     def over(self, target: str) -> Mounted:
         """The mount of this plan that ``target`` lies in, or the root."""

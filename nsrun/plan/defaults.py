@@ -100,7 +100,7 @@ def _callers(draft: Draft, tree: Tree, target: str, why: str, *, readonly: bool)
         *place(tree, fd, target, folder=True),
         calls.close(fd),
     ]
-    tree.mounted(target, Cover.OTHER)
+    tree.mounted(target, Cover.CALLERS)
     draft.child(f"bind the caller's {target}", *steps, rule=f"{_RULE}, {why}")
 
 

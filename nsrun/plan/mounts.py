@@ -188,7 +188,7 @@ def _bind(draft: Draft, facts: Facts, tree: Tree, mount: Mount, sources: Sources
         steps.append(clone)
     steps += _attributes(fd, options, recursive=mount.recursive)
     steps += place(tree, fd, mount.target, folder=folder, create=mount.create)
-    tree.mounted(mount.target, Cover.BIND if folder else Cover.OTHER, mount.source)
+    tree.mounted(mount.target, Cover.BIND if folder else Cover.FILE, mount.source)
     steps += _propagate(fd, mount.propagation)
     steps.append(calls.close(fd))
     draft.child(f"bind {mount.source} on {mount.target}", *steps, at=mount.path)
@@ -289,12 +289,28 @@ def _umount(draft: Draft, tree: Tree, mount: Mount) -> None:
     tree.unmounted(mount.target)
 
 
+def _refuse_reconfigure(
+    draft: Draft, mount: Mount, holder: str, words: tuple[str, ...]
+) -> None:
+    draft.refuse(
+        "NS409",
+        f"{' '.join(words)} would change the file system behind {mount.target} for everyone",
+        f"{mount.path}.options",
+        "keep to options of the mount (ro, nosuid, nodev, noexec, noatime, ...)",
+        "mount a file system of the container's own there",
+        why=f"{holder}; options of the file system are its superblock's, which every mount of it "
+        "shares (fsconfig(2))",
+    )
+
+
 def _change(draft: Draft, tree: Tree, mount: Mount) -> None:
     """An entry without a type: attributes, superblock options and propagation of a mount."""
     options = parse(mount.options)
     fd = draft.reg("at_" + _name(mount))
     steps: list[Op] = [tree.resolve(mount.target, save=fd)]
     if options.filesystem:
+        if (holder := tree.of_others(mount.target)) is not None:
+            _refuse_reconfigure(draft, mount, holder, options.filesystem)
         picked = draft.reg("picked")
         steps.append(
             calls.fspick(

@@ -68,6 +68,20 @@ class Tree:
                 return self.facts.targets.get(target)
             case Cover.BIND:
                 return self.facts.paths.get(host_path(cover, target))
+            case Cover.FRESH | Cover.FILE | Cover.CALLERS | Cover.OTHER:
+                return None
+
+    def of_others(self, target: str) -> str | None:
+        """Whose the file system behind ``target`` is, None where this plan has made it."""
+        cover = self.cover(target)
+        match cover.cover:
+            case Cover.ROOT:
+                base = target if self.base == "/" else self.base
+                return f"{base} is the host's" if base else None
+            case Cover.BIND | Cover.FILE:
+                return f"{cover.source} is the host's"
+            case Cover.CALLERS:
+                return f"{cover.target} is the caller's"
             case Cover.FRESH | Cover.OTHER:
                 return None
 
@@ -87,7 +101,7 @@ class Tree:
                 return self._unmade(target, max(len(components(fact.missing_part)) - 1, 0))
             case Cover.FRESH:
                 return self._unmade(target, depth)
-            case Cover.BIND | Cover.OTHER:
+            case Cover.BIND | Cover.FILE | Cover.CALLERS | Cover.OTHER:
                 return depth
 
     def _unmade(self, target: str, first: int) -> int | None:

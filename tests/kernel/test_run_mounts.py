@@ -322,6 +322,25 @@ def test_remount_read_only(box: Box, own_root: Path) -> None:
     assert box.run("touch /x", mounts=mounts, **keys).status == 1
 
 
+def test_the_file_system_behind_a_bind_stays_as_it_is(root_box: Box, tmp_path: Path) -> None:
+    """Seen from outside: a superblock is shared, so what a container did to it would stay."""
+    place = tmp_path / "place"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", place], check=True)
+    try:
+        mounts = [
+            {"type": "bind", "source": str(place), "target": "/mnt"},
+            {"target": "/mnt", "options": ["size=2m"], "remount": True},
+        ]
+        said = root_box.refused(namespaces=SPACES, mounts=mounts)
+        assert "NS409" in said and f"{place} is the host's" in said
+        here = mountinfo(Path("/proc/self/mountinfo").read_text())
+        (seen,) = (m for m in here if m.target == str(place))
+        assert "size=1024k" in seen.super_options
+    finally:
+        subprocess.run(["umount", place], check=True)
+
+
 def test_remount_changes_the_file_system_too(bare: Box) -> None:
     mounts = [
         {"type": "tmpfs", "target": "/mnt", "options": ["size=1m"]},

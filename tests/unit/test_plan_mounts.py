@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from nsrun.kernel.facts import Facts
@@ -344,6 +346,35 @@ def test_a_change_of_attributes_and_options() -> None:
         'mount_setattr(%at_m_t, "", AT_EMPTY_PATH, {propagation=MS_SHARED}, 32)',
         "close(%at_m_t)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("target", "mounts", "keys"),
+    [
+        ("/mnt", [{"type": "bind", "source": "/src", "target": "/mnt"}], {}),
+        ("/mnt/below", [{"type": "bind", "source": "/src", "target": "/mnt"}], {}),
+        ("/mnt", [{"type": "bind", "source": "/file", "target": "/mnt"}], {}),
+        ("/", [], {"rootfs": "/r"}),
+        ("/", [], {}),
+        ("/proc", [], {"namespaces": ["user", "mount"], "default_mounts": True}),
+        ("/t", [{"type": "umount", "target": "/t"}], {}),
+    ],
+)
+def test_the_superblock_of_others_is_not_changed(
+    target: str, mounts: list[object], keys: dict[str, Any]
+) -> None:
+    change: dict[str, Any] = {"target": target, "options": ["nosuid", "size=1m"], "remount": True}
+    given = {"namespaces": SPACES, **NOTHING, **keys}
+    at = f"mounts[{len(mounts)}].options"
+    assert refused(OURS, mounts=[*mounts, change], **given) == [("NS409", at)]
+    del change["options"][1]
+    planning.planned(OURS, mounts=[*mounts, change], **given)
+
+
+def test_the_superblock_of_the_containers_own_is_changed() -> None:
+    change = {"target": "/proc", "options": ["hidepid=invisible"], "remount": True}
+    plan = planned(change, default_mounts=True, rootfs="/r")
+    assert has(plan, "change /proc: hidepid=invisible")
 
 
 def test_umount_comes_back_to_the_callers_folder() -> None:
