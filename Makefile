@@ -53,6 +53,7 @@ fuzz: setup
 # Beside other tools, in one run, into docs/benchmarks.md; BENCH=--quick for a try. As root.
 bench: setup
 	@bench/setup
+	@$(VENV)/bin/python -m compileall -q nsrun
 	@$(VENV)/bin/python -m bench $(BENCH)
 
 check: setup
