@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nsrun.diag import Diagnostic, NsrunError, sort_key
-from nsrun.spec import build_mounts, build_namespaces, build_process
+from nsrun.spec import build_mounts, build_namespaces, build_network, build_process
 from nsrun.spec.document import Document
 from nsrun.spec.model import Spec
 from nsrun.spec.path import top_key
@@ -40,7 +40,7 @@ _FIELDS: dict[str, Callable[[Reader, Value, str], Any]] = {
     "default_mounts": _as_written,
     "mounts": build_mounts.mounts,
     "files": build_mounts.files,
-    "network": build_namespaces.network,
+    "network": build_network.network,
     "command": build_process.command,
     "args": build_process.arguments,
     "env": build_process.env,

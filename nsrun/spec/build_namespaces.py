@@ -1,10 +1,10 @@
-"""The parts of a spec about isolation: ``namespaces``, ``idmap`` and ``network``."""
+"""The parts of a spec about isolation: ``namespaces`` and ``idmap``."""
 
 from __future__ import annotations
 
 from typing import Literal, cast
 
-from nsrun.spec.model import IdMap, IdRange, Namespace, NamespaceType, Network
+from nsrun.spec.model import IdMap, IdRange, Namespace, NamespaceType
 from nsrun.spec.path import item_path
 from nsrun.spec.reader import Reader, Value
 from nsrun.spec.units import parse_duration
@@ -68,8 +68,3 @@ def _range(reader: Reader, value: Value, path: str) -> IdRange:
         parts = ["0", "0", "1"]
     container, host, size = (int(part) for part in parts)
     return IdRange(container=container, host=host, size=size)
-
-
-def network(reader: Reader, value: Value, path: str) -> Network:
-    del reader, path
-    return Network(loopback=value.get("loopback", True))

@@ -11,6 +11,7 @@ from nsrun.diag import Diagnostic, sort_key
 from nsrun.spec import check_host as host
 from nsrun.spec import check_mounts as mounts
 from nsrun.spec import check_namespaces as namespaces
+from nsrun.spec import check_network as network
 from nsrun.spec import check_process as process
 from nsrun.spec.check_support import key_is_supported
 from nsrun.spec.checking import Check
@@ -30,6 +31,16 @@ CHECKS: tuple[Check, ...] = (
     namespaces.idmapped_mount_needs_user,
     namespaces.sysctl_is_namespaced,
     namespaces.id_ranges_are_sound,
+    network.network_is_set_up_in_a_new_namespace,
+    network.names_need_a_place_for_their_files,
+    network.interfaces_have_their_own_name,
+    network.an_interface_has_what_its_type_needs,
+    network.a_peer_is_in_one_place,
+    network.routes_are_sound,
+    network.a_next_hop_can_be_reached,
+    network.what_is_translated_has_a_peer,
+    network.ports_are_given_once,
+    network.user_mode_stands_alone,
     mounts.a_mount_has_what_its_type_needs,
     mounts.the_root_is_not_mounted_over,
     mounts.a_file_system_of_a_namespace_needs_it,

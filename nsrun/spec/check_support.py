@@ -6,12 +6,11 @@ from nsrun.spec.checking import Problems, looks_at, problem, written
 from nsrun.spec.model import Spec
 
 KEYS = ("seccomp", "landlock", "profile", "devices", "resources")
-NETWORK_KEYS = ("interfaces", "routes", "masquerade", "ports", "dns", "hosts", "mode")
 
 
 @looks_at()
 def key_is_supported(spec: Spec) -> Problems:
-    for key in written(spec, *KEYS, *(f"network.{key}" for key in NETWORK_KEYS)):
+    for key in written(spec, *KEYS):
         yield problem(
             spec,
             "NS205",

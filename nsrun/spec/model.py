@@ -9,6 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from types import MappingProxyType
 from typing import Literal
 
@@ -182,11 +190,108 @@ class Hooks:
     poststop: tuple[Hook, ...] = ()
 
 
+class LinkType(StrEnum):
+    """Kinds of interfaces, by the kernel's names (ip-link(8)); ``physical`` is one that exists."""
+
+    VETH = "veth"
+    MACVLAN = "macvlan"
+    IPVLAN = "ipvlan"
+    DUMMY = "dummy"
+    BRIDGE = "bridge"
+    VLAN = "vlan"
+    PHYSICAL = "physical"
+
+
+InterfaceAddress = IPv4Interface | IPv6Interface
+IPAddress = IPv4Address | IPv6Address
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Peer:
+    """The end of a veth that stays outside: in the caller's network namespace, or in the one
+    of ``netns`` (a file) or of ``container`` (a name). ``bridge`` is one of the caller's."""
+
+    name: str | None = None
+    addresses: tuple[InterfaceAddress, ...] = ()
+    bridge: str | None = None
+    netns: str | None = None
+    container: str | None = None
+
+    @property
+    def outside(self) -> bool:
+        """Whether it is in the caller's own network namespace."""
+        return self.netns is None and self.container is None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interface:
+    """An interface of the container; ``mtu`` in bytes, ``mac`` as six pairs of hex digits.
+
+    ``parent``: the host's interface below, or the physical one that is moved in. ``id``: the tag
+    of a vlan.
+    """
+
+    path: str
+    name: str
+    type: LinkType
+    addresses: tuple[InterfaceAddress, ...] = ()
+    mac: str | None = None
+    mtu: int | None = None
+    up: bool = True
+    peer: Peer = Peer()
+    parent: str | None = None
+    mode: str | None = None
+    id: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Route:
+    """A route of the main table; ``to`` is the whole family's network for ``default``."""
+
+    path: str
+    to: IPv4Network | IPv6Network
+    via: IPAddress | None = None
+    dev: str | None = None
+    metric: int | None = None
+    on_link: bool = False
+    type: Literal["unicast", "blackhole", "unreachable", "prohibit"] = "unicast"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Port:
+    """Ports of the host that lead to the container: ``count`` from ``host`` on to as many from
+    ``container`` on. ``address`` None is every address of the host, of both families."""
+
+    path: str
+    host: int
+    container: int
+    count: int = 1
+    address: IPAddress | None = None
+    protocol: Literal["tcp", "udp"] = "tcp"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dns:
+    """The lines of resolv.conf(5)."""
+
+    nameservers: tuple[IPAddress, ...] = ()
+    search: tuple[str, ...] = ()
+    options: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Network:
-    """The ``network`` block. Interfaces are a later front; ``loopback`` brings lo up."""
+    """The ``network`` block; ``loopback`` brings lo up, ``mode`` is ``user`` for a network in
+    user mode. ``hosts`` maps a name to its address."""
 
     loopback: bool = True
+    interfaces: tuple[Interface, ...] = ()
+    routes: tuple[Route, ...] = ()
+    masquerade: bool = False
+    ports: tuple[Port, ...] = ()
+    dns: Dns | None = None
+    hosts: Mapping[str, IPAddress] = field(default_factory=lambda: MappingProxyType({}))
+    mode: Literal["user"] | None = None
 
 
 PathList = Literal["default", "none"] | tuple[str, ...]
