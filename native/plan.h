@@ -165,6 +165,10 @@ _Static_assert(__NR_close == 3, "nsrun/kernel/abi.py: close");
 #ifdef __NR_close_range
 _Static_assert(__NR_close_range == 436, "nsrun/kernel/abi.py: close_range");
 #endif
+#define NR_connect 42
+#ifdef __NR_connect
+_Static_assert(__NR_connect == 42, "nsrun/kernel/abi.py: connect");
+#endif
 #define NR_dup3 292
 #ifdef __NR_dup3
 _Static_assert(__NR_dup3 == 292, "nsrun/kernel/abi.py: dup3");
@@ -481,6 +485,10 @@ _Static_assert(__NR_setuid == 105, "nsrun/kernel/abi.py: setuid");
 #ifdef __NR_setxattr
 _Static_assert(__NR_setxattr == 188, "nsrun/kernel/abi.py: setxattr");
 #endif
+#define NR_shutdown 48
+#ifdef __NR_shutdown
+_Static_assert(__NR_shutdown == 48, "nsrun/kernel/abi.py: shutdown");
+#endif
 #define NR_signalfd4 289
 #ifdef __NR_signalfd4
 _Static_assert(__NR_signalfd4 == 289, "nsrun/kernel/abi.py: signalfd4");
@@ -579,6 +587,10 @@ _Static_assert(__NR_close == 57, "nsrun/kernel/abi.py: close");
 #define NR_close_range 436
 #ifdef __NR_close_range
 _Static_assert(__NR_close_range == 436, "nsrun/kernel/abi.py: close_range");
+#endif
+#define NR_connect 203
+#ifdef __NR_connect
+_Static_assert(__NR_connect == 203, "nsrun/kernel/abi.py: connect");
 #endif
 #define NR_dup3 24
 #ifdef __NR_dup3
@@ -891,6 +903,10 @@ _Static_assert(__NR_setuid == 146, "nsrun/kernel/abi.py: setuid");
 #define NR_setxattr 5
 #ifdef __NR_setxattr
 _Static_assert(__NR_setxattr == 5, "nsrun/kernel/abi.py: setxattr");
+#endif
+#define NR_shutdown 210
+#ifdef __NR_shutdown
+_Static_assert(__NR_shutdown == 210, "nsrun/kernel/abi.py: shutdown");
 #endif
 #define NR_signalfd4 74
 #ifdef __NR_signalfd4

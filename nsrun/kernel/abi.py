@@ -21,6 +21,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "clone3": (435, 435),
     "close": (3, 57),
     "close_range": (436, 436),
+    "connect": (42, 203),
     "dup3": (292, 24),
     "execve": (59, 221),
     "execveat": (322, 281),
@@ -98,6 +99,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "setresuid": (117, 147),
     "setsid": (112, 157),
     "setsockopt": (54, 208),
+    "shutdown": (48, 210),
     "setuid": (105, 146),
     "setxattr": (188, 5),
     "signalfd4": (289, 74),
@@ -478,6 +480,7 @@ class SocketFamily(IntEnum):
 
     AF_UNIX = 1
     AF_INET = 2
+    AF_INET6 = 10
     AF_NETLINK = 16
 
 
@@ -490,6 +493,33 @@ class SocketType(IntFlag):
     SOCK_SEQPACKET = 5
     SOCK_NONBLOCK = os.O_NONBLOCK
     SOCK_CLOEXEC = os.O_CLOEXEC
+
+
+class SocketLevel(IntEnum):
+    """asm-generic/socket.h, linux/socket.h: the level of a socket's option"""
+
+    SOL_SOCKET = 1
+    SOL_IPV6 = 41
+    SOL_NETLINK = 270
+
+
+class SocketOption(IntEnum):
+    """asm-generic/socket.h, SO_*"""
+
+    SO_BINDTODEVICE = 25
+    SO_BINDTOIFINDEX = 62
+
+
+class NetlinkOption(IntEnum):
+    """linux/netlink.h, NETLINK_*"""
+
+    NETLINK_EXT_ACK = 11
+
+
+class Ipv6Option(IntEnum):
+    """linux/in6.h, IPV6_*"""
+
+    IPV6_V6ONLY = 26
 
 
 class MsgFlag(IntFlag):

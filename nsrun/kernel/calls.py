@@ -105,9 +105,7 @@ def write(fd: Fd, data: bytes | Fmt, text: str = "") -> Call:
     if isinstance(data, Fmt):
         return Call(name="write", args=(fd, data, Length(data)))
     shown = text or data.decode("utf-8", "backslashreplace")
-    return Call(
-        name="write", args=(fd, Bytes(data, shown), Int(len(data))), result=len(data)
-    )
+    return Call(name="write", args=(fd, Bytes(data, shown), Int(len(data))), result=len(data))
 
 
 def mkdirat(dirfd: Fd, pathname: Path, mode: int) -> Call:
@@ -346,9 +344,7 @@ def fsmount(fd: Reg, attributes: int, *, save: Reg) -> Call:
 
 def fspick(dirfd: Fd, path: Path, pflags: int, *, save: Reg) -> Call:
     """fspick(2): the superblock of what is mounted there, to be reconfigured."""
-    return Call(
-        name="fspick", args=(dirfd, _path(path), flags(pflags, abi.FspickFlag)), save=save
-    )
+    return Call(name="fspick", args=(dirfd, _path(path), flags(pflags, abi.FspickFlag)), save=save)
 
 
 def mount_setattr(
@@ -526,56 +522,6 @@ def signalfd4(mask: int, sflags: int, *, save: Reg) -> Call:
     )
 
 
-def socketpair(*, first: Reg, second: Reg) -> Call:
-    """socketpair(2): the channel of the two tracks, one message a packet."""
-    kind = abi.SocketType.SOCK_SEQPACKET | abi.SocketType.SOCK_CLOEXEC
-    out = Out(8, saves=(Hole(0, 4, first), Hole(4, 4, second)), text="pair")
-    return Call(
-        name="socketpair",
-        args=(enum(abi.SocketFamily.AF_UNIX), flags(kind, abi.SocketType), Int(0), out),
-    )
-
-
-def socket_unix(*, save: Reg) -> Call:
-    """socket(2): a stream socket of this host (unix(7))."""
-    kind = abi.SocketType.SOCK_STREAM | abi.SocketType.SOCK_CLOEXEC
-    return Call(
-        name="socket",
-        args=(enum(abi.SocketFamily.AF_UNIX), flags(kind, abi.SocketType), Int(0)),
-        save=save,
-    )
-
-
-def bind_abstract(fd: Reg, name: str) -> Call:
-    """bind(2) to a name in the abstract namespace, which goes with the socket (unix(7))."""
-    address = struct.pack("=H", abi.SocketFamily.AF_UNIX) + b"\0" + os_bytes(name)
-    text = f'{{AF_UNIX, "@{name}"}}'
-    return Call(name="bind", args=(fd, Bytes(address, text), Int(len(address))))
-
-
-def listen(fd: Reg, backlog: int) -> Call:
-    """listen(2): SO_PEERCRED of a connection names the process that made this call."""
-    return Call(name="listen", args=(fd, Int(backlog)))
-
-
-def socket_inet(*, save: Reg) -> Call:
-    """socket(2): a handle for interface ioctls (netdevice(7))."""
-    kind = abi.SocketType.SOCK_DGRAM | abi.SocketType.SOCK_CLOEXEC
-    return Call(
-        name="socket",
-        args=(enum(abi.SocketFamily.AF_INET), flags(kind, abi.SocketType), Int(0)),
-        save=save,
-    )
-
-
-def ioctl_interface_up(fd: Reg, interface: str) -> Call:
-    """netdevice(7) SIOCSIFFLAGS: struct ifreq with IFF_UP."""
-    request = interface.encode("ascii").ljust(16, b"\0")
-    request += struct.pack("=h", abi.InterfaceFlag.IFF_UP).ljust(24, b"\0")
-    text = f'{{"{interface}", IFF_UP}}'
-    return Call(name="ioctl", args=(fd, enum(abi.Ioctl.SIOCSIFFLAGS), Bytes(request, text)))
-
-
 def ioctl_pty_unlock(master: Reg) -> Call:
     """ioctl_tty(2) TIOCSPTLCK: the peer can be opened."""
     return Call(
@@ -623,17 +569,6 @@ def ioctl_new_terminal(fd: Reg, lflag: abi.TerminalFlag) -> Call:
     value = _TERMIOS.pack(*_NEW_PTY, lflag, 0, _NEW_CONTROL)
     text = f"{{c_lflag={abi.flag_text(int(lflag), abi.TerminalFlag)}}}"
     return Call(name="ioctl", args=(fd, enum(abi.Ioctl.TCSETS), Bytes(value, text)))
-
-
-def peer_alive(channel: Reg) -> Call:
-    """recv(2) that peeks: EAGAIN while the peer lives, 0 once its end is closed."""
-    peek = abi.MsgFlag.MSG_PEEK | abi.MsgFlag.MSG_DONTWAIT
-    return Call(
-        name="recvfrom",
-        args=(channel, Out(1, text="peek"), Int(1), flags(peek, abi.MsgFlag), NULL, NULL),
-        result=1,
-        accept=("EAGAIN",),
-    )
 
 
 def waitid_reap(pidfd: Reg) -> Call:

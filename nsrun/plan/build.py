@@ -4,19 +4,21 @@ Pure: no file is opened and no system call made. The same spec and facts give th
 
 Inside the child the order is this: out of the caller's session and keyring · id maps · joins ·
 sources taken as the caller · ids of the container's root · names, loopback · propagation ·
-root, default mounts, mounts, files, masks · into the root · limits, bounding set, groups, ids,
-capabilities · death signal, and whether the launcher still lives · no_new_privs · working
-directory · init, terminal · descriptors, signals · the command.
+root, default mounts · interfaces, addresses, routes · sysctls · mounts, files, masks · into the
+root · limits, bounding set, groups, ids, capabilities · death signal, and whether the launcher
+still lives · no_new_privs · working directory · init, terminal · descriptors, signals · the
+command. The launcher makes its part of the interfaces while the child mounts.
 """
 
 from __future__ import annotations
 
-from nsrun.kernel import abi, calls
+from nsrun.kernel import abi, calls, sockets
 from nsrun.kernel.facts import Facts
 from nsrun.kernel.values import Call, Int, Reg
-from nsrun.plan import files, masks, mounts, process, rootfs, security
+from nsrun.plan import files, masks, mounts, network, process, rootfs, security, usernet
 from nsrun.plan.defaults import mount_defaults
 from nsrun.plan.draft import Draft
+from nsrun.plan.etc import name_files
 from nsrun.plan.hooks import run_hooks, when_stopped
 from nsrun.plan.identity import Identity, identity, words
 from nsrun.plan.launch import Launch, launch
@@ -40,6 +42,7 @@ def plan(spec: Spec, facts: Facts) -> Plan:
     _require(draft, facts)
     who = identity(draft, facts)
     started = launch(draft, facts, who)
+    network.connect(draft, facts, started)
     tree = _furnish(draft, facts, who, started)
     pty = process.open_terminal(draft, who, started, tree)
     stdin = process.open_stdin(draft, started)
@@ -92,19 +95,22 @@ def _furnish(draft: Draft, facts: Facts, who: Identity, started: Launch) -> Tree
     process.set_names(draft)
     process.loopback_up(draft)
     if not new_mount:
-        process.write_sysctls(draft, None)
+        network.furnish(draft, started)
+        process.write_sysctls(draft, who, None)
         return None
     rootfs.enter_propagation(draft)
+    if spec.rootfs is None:
+        rootfs.ignore_file_privileges(draft)
     tree = _root(draft, facts, who, started, taken)
+    if tree is not None:
+        mount_defaults(draft, facts, who, tree)
+    network.furnish(draft, started)
+    process.write_sysctls(draft, who, tree)
     if tree is None:
-        process.write_sysctls(draft, None)
         return None
-    mount_defaults(draft, facts, who, tree)
-    process.write_sysctls(draft, tree)
     for mount in spec.mounts:
         mounts.mount_entry(draft, facts, tree, mount, sources)
-    if spec.files:
-        files.make_files(draft, tree)
+    files.make_files(draft, tree, name_files(spec, usernet.resolver(facts)))
     masks.mask(draft, facts, tree)
     masks.make_readonly(draft, tree)
     return tree
@@ -137,7 +143,8 @@ def _root(
     if taken is not None:
         return rootfs.make_root_tree(draft, facts, who, started, taken)
     spec = draft.spec
-    needed = spec.mounts or spec.files or isinstance(spec.masked_paths, tuple)
+    given = spec.mounts or spec.files or name_files(spec)
+    needed = given or isinstance(spec.masked_paths, tuple)
     if not needed and not isinstance(spec.readonly_paths, tuple):
         return None
     root = draft.reg("root")
@@ -176,7 +183,7 @@ def _limit_and_run(
         "end when the launcher ends, if it has not yet",
         # prctl(2): a change of credentials clears the death signal.
         calls.prctl(abi.Prctl.PR_SET_PDEATHSIG, Int(9, "SIGKILL")),
-        calls.peer_alive(started.inner),
+        sockets.peer_alive(started.inner),
         rule="no process is left behind",
     )
     security.set_no_new_privileges(draft)

@@ -21,23 +21,19 @@ from nsrun.spec.model import FileEntry
 _CHUNK = 1 << 20
 
 
-def make_files(draft: Draft, tree: Tree) -> None:
-    """Everything below ``files``, in the spec's order."""
-    entries = draft.spec.files
+def make_files(draft: Draft, tree: Tree, more: tuple[FileEntry, ...] = ()) -> None:
+    """Everything below ``files``, in the spec's order, and after it what else is asked for."""
+    entries = (*draft.spec.files, *more)
     contents = [e for e in entries if e.content is not None]
     made = _contents(draft, tree, contents) if contents else {}
     for entry in entries:
-        at = _place_of(entry)
+        at = entry.path
         if entry.content is not None:
             _bind_content(draft, tree, entry, made[entry.target], at)
         elif entry.symlink is not None:
             _symlink(draft, tree, entry, entry.symlink, at)
         else:
             _folder(draft, tree, entry, at)
-
-
-def _place_of(entry: FileEntry) -> str:
-    return f'files["{entry.target}"]'
 
 
 def _contents(draft: Draft, tree: Tree, entries: list[FileEntry]) -> dict[str, Reg]:
@@ -47,6 +43,7 @@ def _contents(draft: Draft, tree: Tree, entries: list[FileEntry]) -> dict[str, R
     the time of it; it is off again before any path inside the root is walked.
     """
     context, space = draft.reg("tmpfs"), draft.reg("files")
+    at = "files" if draft.spec.files else entries[0].path
     draft.child(
         "make a tmpfs for files",
         calls.fsopen("tmpfs", save=context),
@@ -58,7 +55,7 @@ def _contents(draft: Draft, tree: Tree, entries: list[FileEntry]) -> dict[str, R
         ),
         calls.close(context),
         calls.move_mount(space, "", tree.root, "", TO_DESCRIPTOR),
-        at="files",
+        at=at,
     )
     made = {
         entry.target: _write_content(draft, space, str(number), entry)
@@ -68,7 +65,7 @@ def _contents(draft: Draft, tree: Tree, entries: list[FileEntry]) -> dict[str, R
         "take the tmpfs out of sight",
         *unmount(tree, space),
         calls.close(space),
-        at="files",
+        at=at,
     )
     return made
 
@@ -87,7 +84,7 @@ def _write_content(draft: Draft, space: Reg, name: str, entry: FileEntry) -> Reg
         calls.close(fd),
         calls.open_tree(space, name, clone, save=tree),
     ]
-    draft.child(f"write {entry.target}", *steps, at=_place_of(entry))
+    draft.child(f"write {entry.target}", *steps, at=entry.path)
     return tree
 
 

@@ -19,7 +19,7 @@ from __future__ import annotations
 import signal
 from dataclasses import dataclass
 
-from nsrun.kernel import abi, calls
+from nsrun.kernel import abi, calls, sockets
 from nsrun.kernel.abi import CloneFlag
 from nsrun.kernel.facts import Facts
 from nsrun.kernel.values import Fmt, Int, Reg, RegKind, Str
@@ -115,7 +115,7 @@ def _prepare(draft: Draft, facts: Facts) -> Launch:
     )
     draft.parent(
         "open the control channel",
-        calls.socketpair(first=outer, second=inner),
+        sockets.socketpair(first=outer, second=inner),
         rule="control channel",
     )
     draft.parent(
@@ -125,10 +125,10 @@ def _prepare(draft: Draft, facts: Facts) -> Launch:
     )
     draft.parent(
         f"reserve the name {draft.spec.name}",
-        calls.socket_unix(save=name_socket),
+        sockets.socket_unix(save=name_socket),
         # A second run of one name is not to be joined by it, but is no error.
         calls.allow(
-            calls.bind_abstract(name_socket, name_address(facts.uid, draft.spec.name)),
+            sockets.bind_abstract(name_socket, name_address(facts.uid, draft.spec.name)),
             accept=("EADDRINUSE",),
         ),
         at="name" if "name" in draft.spec.spans else "",
@@ -300,7 +300,7 @@ def _claim_name(draft: Draft, regs: Launch) -> None:
     draft.child(
         f"be found as {draft.spec.name}",
         # EINVAL: the name was taken, so the socket was not bound.
-        calls.allow(calls.listen(regs.name_socket, 4096), accept=("EINVAL",)),
+        calls.allow(sockets.listen(regs.name_socket, 4096), accept=("EINVAL",)),
         rule="found by name while it runs",
     )
 

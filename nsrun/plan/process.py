@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 from collections.abc import Mapping
 
-from nsrun.kernel import abi, calls
+from nsrun.kernel import abi, calls, sockets
 from nsrun.kernel.abi import FileType, MoveMountFlag, OpenFlag, OpenTreeFlag, TerminalFlag
 from nsrun.kernel.facts import Facts
 from nsrun.kernel.values import Int, Reg, RegKind
@@ -24,6 +24,9 @@ from nsrun.spec.model import NamespaceType, Spec
 
 DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 PASSED_ON = ("TERM", "LANG")
+_PING = "net.ipv4.ping_group_range"
+# GID_T_MAX of net/ipv4/ping.c.
+_GROUP_MAX = 2**31 - 1
 # As a new pty's, without ECHO.
 _UNECHOED = (
     TerminalFlag.ISIG
@@ -64,31 +67,59 @@ def loopback_up(draft: Draft) -> None:
     fd = draft.reg("inet")
     draft.child(
         "bring up lo",
-        calls.socket_inet(save=fd),
-        calls.ioctl_interface_up(fd, "lo"),
+        sockets.socket_inet(save=fd),
+        sockets.ioctl_interface_up(fd, "lo"),
         calls.close(fd),
         at="network.loopback" if given else "",
         rule="" if given else "default loopback",
     )
 
 
-def write_sysctls(draft: Draft, tree: Tree | None) -> None:
+def write_sysctls(draft: Draft, identity: Identity, tree: Tree | None) -> None:
     """``sysctl``, through the container's own proc where the plan has mounted one."""
-    own = tree is not None and "/proc" in wanted(draft.spec)
+    _ping_for_everybody(draft, identity, tree)
     for key, value in draft.spec.sysctl.items():
-        fd = draft.reg("sysctl")
-        name = "proc/sys/" + key.replace(".", "/")
-        how = abi.ResolveFlag.RESOLVE_NO_SYMLINKS | abi.ResolveFlag.RESOLVE_NO_MAGICLINKS
-        start, path = (tree.root, name) if own and tree is not None else (calls.CWD, "/" + name)
-        opened = OpenFlag.O_WRONLY | OpenFlag.O_CLOEXEC
         draft.child(
-            f"set {key} to {value}",
-            calls.openat2(start, path, opened, how, save=fd),
-            calls.fstatfs(fd, abi.Magic.PROC_SUPER_MAGIC),
-            calls.write(fd, value.encode()),
-            calls.close(fd),
-            at=f'sysctl["{key}"]',
+            f"set {key} to {value}", *_sysctl(draft, tree, key, value), at=f'sysctl["{key}"]'
         )
+
+
+def _sysctl(
+    draft: Draft, tree: Tree | None, key: str, value: str, *, skip: tuple[str, ...] = ()
+) -> list[Op]:
+    own = tree is not None and "/proc" in wanted(draft.spec)
+    fd = draft.reg(key.rpartition(".")[2])
+    name = "proc/sys/" + key.replace(".", "/")
+    how = abi.ResolveFlag.RESOLVE_NO_SYMLINKS | abi.ResolveFlag.RESOLVE_NO_MAGICLINKS
+    start, path = (tree.root, name) if own and tree is not None else (calls.CWD, "/" + name)
+    opened = OpenFlag.O_WRONLY | OpenFlag.O_CLOEXEC
+    return [
+        calls.allow(calls.openat2(start, path, opened, how, save=fd), skip=skip),
+        calls.fstatfs(fd, abi.Magic.PROC_SUPER_MAGIC),
+        calls.write(fd, value.encode()),
+        calls.close(fd),
+    ]
+
+
+def _ping_for_everybody(draft: Draft, identity: Identity, tree: Tree | None) -> None:
+    """A new network namespace lets no group make the sockets of ping(8) (icmp(7)).
+
+    With them it works without CAP_NET_RAW. Both ends of the range must be mapped.
+    """
+    if not draft.spec.new(NamespaceType.NETWORK) or _PING in draft.spec.sysctl:
+        return
+    low, high = 0, _GROUP_MAX
+    if identity.maps is not None:
+        if not identity.maps.gid:
+            return
+        low = min(r.container for r in identity.maps.gid)
+        high = min(max(r.container + r.size - 1 for r in identity.maps.gid), _GROUP_MAX)
+    draft.child(
+        "let every group ping",
+        # A caller whose own /proc/sys is read-only, or not there, has no ping: that is all.
+        *_sysctl(draft, tree, _PING, f"{low} {high}", skip=("ENOENT", "EROFS", "EACCES")),
+        rule="default ping_group_range",
+    )
 
 
 # --- terminal and standard streams -----------------------------------------------------------

@@ -62,6 +62,26 @@ def enter_propagation(draft: Draft) -> None:
     )
 
 
+def ignore_file_privileges(draft: Draft, root: Reg | None = None) -> None:
+    """No program of the tree below ``root``, or of the caller's, brings rights of its own.
+
+    With no_new_privs execve(2) gives none anyway, but it still refuses (EPERM) a program whose
+    file capabilities are not in the bounding set, as Debian's ping has them. On a mount that is
+    nosuid they do not count, and it runs with what there is.
+    """
+    if not draft.spec.no_new_privileges:
+        return
+    nosuid = MountAttr.MOUNT_ATTR_NOSUID
+    draft.child(
+        "let no program raise its rights",
+        calls.mount_setattr(calls.CWD, "/", abi.AtFlag.AT_RECURSIVE, attr_set=nosuid)
+        if root is None
+        else calls.mount_setattr(root, "", WHOLE, attr_set=nosuid),
+        rule="default no_new_privileges",
+        at="no_new_privileges" if "no_new_privileges" in draft.spec.spans else "",
+    )
+
+
 def _mount_place(draft: Draft) -> str:
     spec = draft.spec
     entry = spec.namespace(NamespaceType.MOUNT)
@@ -90,11 +110,13 @@ def make_root_tree(
     shared = draft.spec.propagation == "rshared"
     if rootfs.overlay is None:
         attach_root(draft, taken, shared=shared)
+        ignore_file_privileges(draft, taken)
         return Tree(
             draft=draft, facts=facts, root=taken, base=rootfs.path, early=launch.early
         )
     root = overlay.root_overlay(draft, identity, launch, taken, rootfs, shared=shared)
     attach_root(draft, root, shared=False)
+    ignore_file_privileges(draft, root)
     return Tree(draft=draft, facts=facts, root=root, base=None, early=launch.early)
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os.path
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from nsrun.kernel.facts import Query
 from nsrun.plan.covers import ancestors
 from nsrun.plan.defaults import DEFAULT_TARGETS
+from nsrun.plan.etc import name_files
 from nsrun.plan.process import PASSED_ON
 from nsrun.spec.model import NamespaceType, Spec
 
@@ -24,9 +25,16 @@ def wanted(spec: Spec) -> Query:
         targets=tuple(dict.fromkeys(_targets(spec))),
         users=names or number_alone,
         environment=tuple(dict.fromkeys((*PASSED_ON, *passed))),
-        containers=tuple(n.join_container for n in spec.namespaces if n.join_container),
+        containers=tuple(dict.fromkeys(_containers(spec))),
         pids=tuple(n.join_pid for n in spec.namespaces if n.join_pid is not None),
     )
+
+
+def _containers(spec: Spec) -> Iterator[str]:
+    yield from (n.join_container for n in spec.namespaces if n.join_container)
+    for interface in spec.network.interfaces if spec.network is not None else ():
+        if interface.peer.container is not None:
+            yield interface.peer.container
 
 
 def _host_paths(spec: Spec) -> list[str]:
@@ -67,6 +75,6 @@ def _targets(spec: Spec) -> list[str]:
         return []
     targets = list(DEFAULT_TARGETS[:3]) if spec.rootfs and spec.default_mounts else []
     targets += [m.target for m in spec.mounts]
-    for entry in spec.files:
+    for entry in (*spec.files, *name_files(spec)):
         targets += [entry.target, os.path.dirname(entry.target)]
     return targets

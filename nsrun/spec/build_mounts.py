@@ -198,6 +198,7 @@ def _file(reader: Reader, target: str, value: Value, path: str) -> FileEntry:
         reader.problem("NS318", path, "the root folder cannot be made", key=True)
     symlink = value.get("symlink")
     return FileEntry(
+        path=path,
         target=cleaned,
         content=value["content"].encode() if "content" in value else None,
         symlink=None if symlink is None else reader.text(symlink, f"{path}.symlink"),

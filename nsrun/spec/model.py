@@ -130,8 +130,12 @@ class Mount:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:
-    """One entry of ``files``: exactly one of ``content``, ``symlink`` and ``folder``."""
+    """One entry of ``files``: exactly one of ``content``, ``symlink`` and ``folder``.
 
+    ``path``: its place in the spec.
+    """
+
+    path: str
     target: str
     content: bytes | None = None
     symlink: str | None = None

@@ -9,7 +9,7 @@ import struct
 from hypothesis import strategies as st
 
 from nsrun.diag import Span
-from nsrun.kernel import abi, calls
+from nsrun.kernel import abi, calls, sockets
 from nsrun.kernel.values import (
     NULL,
     Bytes,
@@ -118,7 +118,7 @@ def everything() -> Plan:
         parent(
             "open the control channel",
             implied("control channel"),
-            calls.socketpair(first=CHAN, second=PEER),
+            sockets.socketpair(first=CHAN, second=PEER),
         ),
         dataclasses.replace(
             parent(

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from nsrun.kernel import abi, calls
+from nsrun.kernel import abi, calls, sockets
 from nsrun.kernel.abi import CloneFlag
 from nsrun.kernel.values import Call, Int, Reg, RegKind, Str, Strings
 from nsrun.plan.binary import encode
@@ -91,7 +91,7 @@ def block_signals() -> Action:
             abi.SignalfdFlag.SFD_CLOEXEC | abi.SignalfdFlag.SFD_NONBLOCK,
             save=SIGNALS,
         ),
-        calls.socketpair(first=OUTER, second=INNER),
+        sockets.socketpair(first=OUTER, second=INNER),
         calls.prctl(abi.Prctl.PR_SET_CHILD_SUBREAPER, Int(1)),
     )
 

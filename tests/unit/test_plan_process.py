@@ -170,11 +170,64 @@ def test_a_sysctl_is_written_without_following_links_and_to_procfs_only() -> Non
     assert lines(written) == [
         'openat2(AT_FDCWD, "/proc/sys/net/ipv4/ip_forward", {O_WRONLY|O_CLOEXEC, '
         "RESOLVE_NO_MAGICLINKS|RESOLVE_NO_SYMLINKS}, 24)",
-        "fstatfs(%sysctl, {f_type == PROC_SUPER_MAGIC})",
-        'write(%sysctl, "1", 1)',
-        "close(%sysctl)",
+        "fstatfs(%ip_forward, {f_type == PROC_SUPER_MAGIC})",
+        'write(%ip_forward, "1", 1)',
+        "close(%ip_forward)",
     ]
     assert why(written) == 'sysctl["net.ipv4.ip_forward"]'
+
+
+def test_a_new_network_namespace_lets_every_group_ping() -> None:
+    let = only(planned(ROOT, namespaces=["network"]), "let every group ping")
+    assert lines(let) == [
+        'openat2(AT_FDCWD, "/proc/sys/net/ipv4/ping_group_range", {O_WRONLY|O_CLOEXEC, '
+        "RESOLVE_NO_MAGICLINKS|RESOLVE_NO_SYMLINKS}, 24)",
+        "fstatfs(%ping_group_range, {f_type == PROC_SUPER_MAGIC})",
+        'write(%ping_group_range, "0 2147483647", 12)',
+        "close(%ping_group_range)",
+    ]
+    assert let.origin.rule == "default ping_group_range"
+
+
+def test_only_mapped_groups_are_named_to_ping() -> None:
+    idmap = {"uid": ["0:0:1"], "gid": ["5:100000:10", "20:200000:5"]}
+    plan = planned(ROOT, namespaces=["user", "network"], idmap=idmap)
+    assert 'write(%ping_group_range, "5 24", 4)' in lines(only(plan, "let every group ping"))
+
+
+def test_who_sets_the_range_keeps_it() -> None:
+    key = "net.ipv4.ping_group_range"
+    plan = planned(ROOT, namespaces=["network"], sysctl={key: "7 7"})
+    assert 'write(%ping_group_range, "7 7", 3)' in lines(only(plan, f"set {key} to 7 7"))
+    assert not [a for a in plan.actions if a.what == "let every group ping"]
+
+
+def test_no_ping_for_others_network_namespaces() -> None:
+    for namespaces in ([], [{"type": "network", "path": "/run/netns/x"}]):
+        facts = knowing(ROOT, {"/run/netns/x": folder()})
+        plan = planned(facts, namespaces=namespaces)
+        assert not [a for a in plan.actions if "ping" in a.what]
+
+
+# --- programs with rights of their own ------------------------------------------------------------
+
+
+def test_programs_raise_no_rights_where_execve_would_refuse_them() -> None:
+    what = "let no program raise its rights"
+    assert lines(only(planned(ROOT, namespaces=["mount"]), what)) == [
+        'mount_setattr(AT_FDCWD, "/", AT_RECURSIVE, {set=MOUNT_ATTR_NOSUID}, 32)'
+    ]
+    facts = knowing(ROOT, {"/r": folder()})
+    plan = planned(facts, namespaces=["mount"], rootfs="/r")
+    assert lines(only(plan, what)) == [
+        'mount_setattr(%rootfs, "", AT_EMPTY_PATH|AT_RECURSIVE, {set=MOUNT_ATTR_NOSUID}, 32)'
+    ]
+    order(plan, Track.CHILD, what, "mount proc on /proc")
+
+
+def test_with_privileges_to_gain_programs_keep_theirs() -> None:
+    plan = planned(ROOT, namespaces=["mount"], no_new_privileges=False)
+    assert not [a for a in plan.actions if a.what == "let no program raise its rights"]
 
 
 def test_a_sysctl_through_the_containers_own_proc_before_it_is_read_only() -> None:

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from nsrun.diag import NsrunError
-from nsrun.kernel import abi, calls
+from nsrun.kernel import abi, calls, sockets
 from nsrun.kernel.values import Bytes, Call, Fmt, Hole, Int, Out, Pointer, Reg, RegKind, Str
 from nsrun.plan.model import Action, Track
 from nsrun.plan.ops import (
@@ -51,7 +51,7 @@ def opened(save: Reg, path: str = "/x", flags: abi.OpenFlag = CLOEXEC) -> Call:
 
 CLONE = Clone(flags=Int(0), exit_signal=Int(17), pid=CHILD, pidfd=PIDFD)
 BEGIN = (
-    p(calls.socketpair(first=OUTER, second=INNER), opened(SIGNALS)),
+    p(sockets.socketpair(first=OUTER, second=INNER), opened(SIGNALS)),
     p(CLONE, undo=(KILL,)),
 )
 RUN = c(EXECVE)

@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 from hypothesis import given, settings
 
-from nsrun.kernel import abi, calls
+from nsrun.kernel import abi, calls, sockets
 from nsrun.kernel.values import (
     NULL,
     Arg,
@@ -61,7 +61,7 @@ OPEN_TREE = calls.open_tree(
             'write(%fd, "x%fd", length of "x%fd")',
         ),
         (
-            calls.socketpair(first=FD, second=Reg("b")),
+            sockets.socketpair(first=FD, second=Reg("b")),
             "socketpair(AF_UNIX, SEQPACKET|CLOEXEC, 0)",
             "socketpair(AF_UNIX, SOCK_SEQPACKET|SOCK_CLOEXEC, 0, {%fd, %b})",
         ),
@@ -88,7 +88,7 @@ OPEN_TREE = calls.open_tree(
             'mkdirat(%fd, "a", 0755)',
         ),
         (
-            calls.ioctl_interface_up(FD, "lo"),
+            sockets.ioctl_interface_up(FD, "lo"),
             'ioctl(%fd, SIOCSIFFLAGS, {"lo", UP})',
             'ioctl(%fd, SIOCSIFFLAGS, {"lo", IFF_UP})',
         ),

@@ -237,10 +237,15 @@ files:
   /e: {content: ""}
 """
     assert made(text).files == (
-        FileEntry(target="/etc/motd", content="hé\n".encode(), mode=0o640),
-        FileEntry(target="/l", symlink="../x"),
-        FileEntry(target="/d", folder=True, mode=0o1777),
-        FileEntry(target="/e", content=b""),
+        FileEntry(
+            path='files["/etc//motd"]',
+            target="/etc/motd",
+            content="hé\n".encode(),
+            mode=0o640,
+        ),
+        FileEntry(path='files["/l"]', target="/l", symlink="../x"),
+        FileEntry(path='files["/d"]', target="/d", folder=True, mode=0o1777),
+        FileEntry(path='files["/e"]', target="/e", content=b""),
     )
 
 
