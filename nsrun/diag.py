@@ -150,6 +150,7 @@ CODES: dict[str, str] = {
     "NS407": "a plan cannot be compiled",
     "NS408": "the native executor is not installed",
     "NS409": "a file system that others use would be changed",
+    "NS410": "a program that nsrun runs is not installed",
     "NS501": "a step failed",
     "NS502": "the child ended before the command ran",
     "NS503": "a helper program failed",

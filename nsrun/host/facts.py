@@ -10,7 +10,7 @@ import resource
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from nsrun.host import containers, ids, nsfs, paths, procfs
+from nsrun.host import containers, forwarding, ids, nsfs, paths, procfs
 from nsrun.kernel.abi import RlimitResource
 from nsrun.kernel.facts import Facts, PathFact, Query
 
@@ -67,7 +67,14 @@ def gather(query: Query) -> Facts:
         group=group,
         containers=MappingProxyType(containers.running(query.containers, state, uid)),
         pids=frozenset(pid for pid in query.pids if procfs.runs(pid)),
+        helpers=MappingProxyType(_helpers(query.helpers)),
+        forwarding=forwarding.look(query.bridges, state) if query.forwarding else None,
     )
+
+
+def _helpers(names: tuple[str, ...]) -> dict[str, str]:
+    found = {name: ids.helper(name) for name in names}
+    return {name: path for name, path in found.items() if path is not None}
 
 
 def _cwd() -> str:

@@ -45,8 +45,9 @@ def subordinates(path: str, uid: int, name: str) -> tuple[SubIds, ...]:
 
 
 def helper(name: str) -> str | None:
-    """The absolute path of newuidmap or newgidmap, on PATH or in /usr/bin."""
+    """The absolute path of a program that nsrun runs (newuidmap, nft), on PATH or where Debian
+    has it: an ordinary user's PATH often lacks /usr/sbin."""
     search = os.environ.get("PATH", os.defpath)
     # An entry that is relative would be another program in another folder.
     folders = [f for f in search.split(os.pathsep) if os.path.isabs(f)]
-    return shutil.which(name, path=os.pathsep.join((*folders, "/usr/bin")))
+    return shutil.which(name, path=os.pathsep.join((*folders, "/usr/bin", "/usr/sbin")))

@@ -57,13 +57,44 @@ class MapLine:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Switch:
+    """A sysctl of the caller's network namespace that is 0 or more; ``ours``: nsrun has turned it
+    on for containers that run, and the last of them turns it off."""
+
+    on: bool
+    ours: bool
+
+
+def switch_mark(state: str, netns: int, key: str) -> str:
+    """The file in nsrun's folder ``state`` that says that nsrun has turned a sysctl on."""
+    return f"{state}/switch-{netns}-{key.replace('/', '.')}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forwarding:
+    """The way out of the caller's network namespace, and what lets packets through.
+
+    ``netns``: its inode. ``ipv4`` and ``ipv6``: the interfaces that routes lead through, without
+    loopback and the ends of containers' pairs. ``switches``: the sysctls that there are, as
+    files below /proc/sys ("net/ipv4/conf/eth0/forwarding").
+    """
+
+    netns: int
+    ipv4: tuple[str, ...] = ()
+    ipv6: tuple[str, ...] = ()
+    switches: Mapping[str, Switch] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """What to look up: made from a spec by the planner, answered by a probe.
 
     ``paths``: host paths, followed to their end. ``rootfs``: the host folder of the rootfs,
     None for the caller's own root. ``targets``: paths inside the rootfs, resolved within it.
     ``users``: whether the rootfs's passwd and group files are needed. ``environment``: the
-    variables whose caller's value a spec passes on. ``containers``: names to join.
+    variables whose caller's value a spec passes on. ``containers``: names to join. ``helpers``:
+    programs to look for. ``forwarding``: whether packets are to be forwarded; ``bridges``, through
+    which of the caller's.
     """
 
     paths: tuple[str, ...] = ()
@@ -73,6 +104,9 @@ class Query:
     environment: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
     pids: tuple[int, ...] = ()
+    helpers: tuple[str, ...] = ()
+    forwarding: bool = False
+    bridges: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,6 +121,7 @@ class Facts:
     Query.targets; ``passwd`` and ``group`` are the texts of the rootfs's files. ``containers``:
     name to pid for those asked and running. ``namespaces``: kinds this kernel supports.
     ``limits``: name of a resource ("nofile") to (soft, hard), None for unlimited.
+    ``helpers``: absolute paths of those asked for that are installed.
     """
 
     kernel: str
@@ -121,6 +156,8 @@ class Facts:
     group: str | None = None
     containers: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     pids: frozenset[int] = frozenset()
+    helpers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    forwarding: Forwarding | None = None
 
     @property
     def kernel_version(self) -> tuple[int, int]:

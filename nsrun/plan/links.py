@@ -323,9 +323,7 @@ def _furnish_one(
     index = indexes[name] = draft.reg(name, RegKind.IFINDEX)
     draft.child(f"find {name}", *index_of(draft, name, index), at=f"{at}.name")
     if lift:
-        draft.child(
-            f"bring up {name}", Netlink(socket=rtnl, message=netlink.link_up(index)), at=at
-        )
+        draft.child(f"bring up {name}", Netlink(socket=rtnl, message=netlink.link_up(index)), at=at)
     for number, address in enumerate(interface.addresses):
         draft.child(
             f"give {name} the address {address}",

@@ -6,6 +6,7 @@ import os.path
 from collections.abc import Iterator, Mapping
 
 from nsrun.kernel.facts import Query
+from nsrun.plan import nat, usernet
 from nsrun.plan.covers import ancestors
 from nsrun.plan.defaults import DEFAULT_TARGETS
 from nsrun.plan.etc import name_files
@@ -26,8 +27,24 @@ def wanted(spec: Spec) -> Query:
         users=names or number_alone,
         environment=tuple(dict.fromkeys((*PASSED_ON, *passed))),
         containers=tuple(dict.fromkeys(_containers(spec))),
+        helpers=tuple(_helpers(spec)),
+        forwarding=nat.is_wanted(spec),
+        bridges=tuple(dict.fromkeys(_bridges(spec))),
         pids=tuple(n.join_pid for n in spec.namespaces if n.join_pid is not None),
     )
+
+
+def _helpers(spec: Spec) -> Iterator[str]:
+    if nat.is_wanted(spec):
+        yield "nft"
+    if spec.network is not None and spec.network.mode == "user":
+        yield from usernet.HELPERS
+
+
+def _bridges(spec: Spec) -> Iterator[str]:
+    for interface in spec.network.interfaces if spec.network is not None else ():
+        if interface.peer.bridge is not None and nat.is_wanted(spec):
+            yield interface.peer.bridge
 
 
 def _containers(spec: Spec) -> Iterator[str]:

@@ -224,6 +224,7 @@ SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS407": not_to_be_carried,
     "NS408": no_native,
     "NS409": lambda: refused(USER_FACTS),
+    "NS410": lambda: refused(USER_FACTS),
     "NS501": bind_fails,
     "NS502": child_ends,
     "NS503": helper_fails,
