@@ -16,13 +16,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from nsrun.cli.run import conclude, say_trace
+    from nsrun.cli.run import conclude, native_executor, say_trace
     from nsrun.plan import binary
-    from nsrun.replay.native import read_outcome
-    from nsrun.runtime import launch
+    from nsrun.replay.native import become, read_outcome
+    from nsrun.runtime import again, launch
 
     plan = binary.decode(_plan_bytes(args.plan))
     outcome = read_outcome(args.outcome, plan)
+    program = native_executor()
+    if program is not None and again.has_passed(plan, outcome):
+        become(program, plan, trace=args.trace)
     if args.trace:
         say_trace(plan, outcome)
     return conclude(plan, outcome, launch.hint_context(plan))

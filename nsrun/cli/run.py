@@ -49,7 +49,7 @@ def main(args: argparse.Namespace) -> int:
     if program is not None:
         _replay_natively(program, args)
     plan = launch.plan_for(load_spec(args.spec, args.command))
-    outcome = launch.replay_plan(plan)
+    outcome = launch.replay_to_the_end(plan)
     if args.trace:
         say_trace(plan, outcome)
     return conclude(plan, outcome, launch.hint_context(plan))

@@ -10,13 +10,14 @@ Replayed = tuple[str, Args, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HintContext:
-    """What the reporter knows of the run.
+    """What the reporter knows of the run, which is called ``name``.
 
     ``rootfs``: the host folder that the command's paths lie in, None for the caller's root.
     ``pid_namespace``: the file of a joined pid namespace. ``before``: the steps that stand
     before the failed one, each (call, arguments, the register of its result or "").
     """
 
+    name: str = ""
     rootfs: str | None = None
     pid_namespace: str | None = None
     before: tuple[Replayed, ...] = ()

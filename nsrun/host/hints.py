@@ -13,6 +13,7 @@ from nsrun.host import (
     hints_exec,
     hints_ids,
     hints_mount,
+    hints_network,
     hints_overlay,
     hints_paths,
     hints_sysctl,
@@ -70,6 +71,12 @@ _TABLE: tuple[_Row, ...] = (
     _Row(("mount",), ("EPERM",), hints_mount.mounting_forbidden),
     _Row(("mount_setattr",), ("EINVAL",), hints_mount.attributes_refused),
     _Row(("mount_setattr",), ("EPERM",), hints_mount.locked_flags),
+    _Row(("netlink",), ("EEXIST",), hints_network.name_taken),
+    _Row(("netlink",), ("EOPNOTSUPP",), hints_network.unknown_kind),
+    _Row(("netlink",), ("EACCES", "EPERM"), hints_network.ipv6_is_off),
+    _Row(("setsockopt",), ("ENODEV",), hints_network.no_such_interface),
+    _Row(("bind",), ("EADDRINUSE",), hints_network.port_in_use),
+    _Row(("bind",), ("EADDRNOTAVAIL",), hints_network.no_such_address),
     # Asked before a run, of a host path alone.
     _Row(("idmap",), ("EINVAL", "EPERM"), hints_mount.cannot_be_idmapped),
 )

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from nsrun.host import ids, nsfs, procfs
+from nsrun.host import ids, linkkinds, nsfs, procfs
 from nsrun.host.syscalls import syscall
 from nsrun.kernel.abi import AT_FDCWD, CloneFlag, ResolveFlag, UnknownSyscallError
 
@@ -48,7 +48,29 @@ class Feature:
 
 def features() -> tuple[Feature, ...]:
     """Every feature, tried now by this user."""
-    return (*(_namespace(kind) for kind in _SINCE), *(row() for row in _ROWS))
+    return (
+        *(_namespace(kind) for kind in _SINCE),
+        *(row() for row in _ROWS),
+        *(_link(kind) for kind in linkkinds.KINDS),
+        *(_helper(*words) for words in _HELPERS),
+    )
+
+
+def _link(kind: str) -> Feature:
+    found = linkkinds.has(kind)
+    detail = {
+        True: "in this kernel",
+        False: "not in this kernel, and no module to load",
+        None: "cannot be tried here",
+    }[found]
+    return Feature(name=f"{kind} interface", ok=found is True, detail=detail)
+
+
+def _helper(name: str, package: str, use: str) -> Feature:
+    path = ids.helper(name)
+    if path is None:
+        return Feature(name=name, ok=False, detail=f"{use}; missing: package {package}")
+    return Feature(name=name, ok=True, detail=f"{use}; {path}")
 
 
 def _namespace(kind: str) -> Feature:
@@ -179,9 +201,12 @@ def _security_module() -> Feature:
     return Feature(name="AppArmor or SELinux", ok=bool(active), detail=", ".join(active) or "none")
 
 
-def _executor() -> Feature:
-    return Feature(name="executor", ok=True, detail="python")
-
+# What nsrun runs where a spec asks for it: the program, Debian's package, what for.
+_HELPERS = (
+    ("nft", "nftables", "masquerade and ports"),
+    ("pasta", "passt", "a network in user mode"),
+    ("slirp4netns", "slirp4netns", "a network in user mode, where pasta is missing"),
+)
 
 _ROWS: tuple[Callable[[], Feature], ...] = (
     lambda: _call("openat2", "5.6", _openat2),
@@ -195,5 +220,4 @@ _ROWS: tuple[Callable[[], Feature], ...] = (
     _cgroups,
     _landlock,
     _security_module,
-    _executor,
 )

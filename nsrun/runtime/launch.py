@@ -58,7 +58,9 @@ def hint_context(plan: Plan) -> HintContext:
     """What the explainers of a failed step have to know of the run, as its plan shows it."""
     from nsrun.host.hint import HintContext
 
-    return HintContext(rootfs=_rootfs(plan), pid_namespace=_joined_pid_namespace(plan))
+    return HintContext(
+        name=plan.name, rootfs=_rootfs(plan), pid_namespace=_joined_pid_namespace(plan)
+    )
 
 
 def _rootfs(plan: Plan) -> str | None:
@@ -113,3 +115,13 @@ def replay_plan(plan: Plan) -> Outcome:
     sys.stdout.flush()
     sys.stderr.flush()
     return replay(plan)
+
+
+def replay_to_the_end(plan: Plan) -> Outcome:
+    """As :func:`replay_plan`, once more after each failure that has passed by itself."""
+    from nsrun.runtime.again import has_passed
+
+    outcome = replay_plan(plan)
+    while has_passed(plan, outcome):
+        outcome = replay_plan(plan)
+    return outcome
