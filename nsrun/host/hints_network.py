@@ -43,9 +43,7 @@ def name_taken(args: Args, context: HintContext) -> Hint | None:
             )  # fmt: skip
     return Hint(
         (f"the host has an interface {name} already",),
-        (
-            f"name this one otherwise (`peer: {{name: ...}}`), or remove that one: ip link del {name}",
-        ),
+        ("give this one another name: `peer: {name: ...}`", f"or remove it: ip link del {name}"),
     )
 
 

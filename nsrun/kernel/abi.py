@@ -573,6 +573,7 @@ class FlockOperation(IntFlag):
     LOCK_SH = 1
     LOCK_EX = 2
     LOCK_NB = 4
+    LOCK_UN = 8
 
 
 class RenameFlag(IntFlag):

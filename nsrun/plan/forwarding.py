@@ -20,6 +20,9 @@ _ALL_IPV6 = "net/ipv6/conf/all/forwarding"
 # statx(2): stx_nlink of struct statx.
 _NLINK_AT = 16
 _PROC = "/proc/sys/"
+# How the two actions on a shared switch are called.
+SHARED = " together with other containers"
+MARKED = " while containers need it"
 
 
 class Switches:
@@ -90,43 +93,56 @@ class Switches:
         if state is None:
             draft.refuse("NS402", "nsrun has no folder for what containers share", self._at)
             return
+        self._make_folder(state)
         path = switch_mark(state, self._facts.netns, key)
-        lock, last = draft.reg("mark"), draft.reg("mark")
+        lock = draft.reg("mark")
         oflags = OpenFlag.O_RDWR | OpenFlag.O_CREAT | OpenFlag.O_CLOEXEC | OpenFlag.O_NOFOLLOW
         there = Expect(_NLINK_AT, 4, abi.UINT_MAX, 1, "the mark is still there")
-        alone = FlockOperation.LOCK_EX | FlockOperation.LOCK_NB
-        if not self._seen & {"folder"}:
-            self._seen.add("folder")
-            draft.parent(
-                f"make {state}",
-                calls.allow(calls.mkdirat(calls.CWD, state, 0o755), accept=("EEXIST",)),
-                at=self._at,
-                undo=(
-                    calls.allow(
-                        calls.unlinkat(calls.CWD, state, abi.AtFlag.AT_REMOVEDIR),
-                        accept=("ENOTEMPTY", "ENOENT"),
-                    ),
-                ),
-            )
+        name = key.replace("/", ".")
         draft.parent(
-            f"set {key.replace('/', '.')} to 1 while containers need it",
+            f"hold {name}{SHARED}",
             calls.openat(calls.CWD, path, oflags, 0o600, save=lock),
+            at=self._at,
+            undo=self._if_alone(path, lock, calls.unlinkat(calls.CWD, path)),
+        )
+        draft.parent(
+            f"set {name} to 1{MARKED}",
             calls.flock(lock, FlockOperation.LOCK_SH),
             # Who went last may have removed it while this one waited for the lock.
             calls.statx(lock, there),
             *self._write(key, "1"),
             at=self._at,
+            undo=self._if_alone(path, lock, *self._write(key, "0", gone=("ENOENT",))),
+        )
+
+    def _make_folder(self, state: str) -> None:
+        if state in self._seen:
+            return
+        self._seen.add(state)
+        self._draft.parent(
+            f"make {state}",
+            calls.allow(calls.mkdirat(calls.CWD, state, 0o755), accept=("EEXIST",)),
+            at=self._at,
             undo=(
-                calls.close(lock),
                 calls.allow(
-                    calls.openat(calls.CWD, path, OpenFlag.O_RDWR | OpenFlag.O_CLOEXEC, save=last),
-                    skip=("ENOENT",),
+                    calls.unlinkat(calls.CWD, state, abi.AtFlag.AT_REMOVEDIR),
+                    accept=("ENOTEMPTY", "ENOENT"),
                 ),
-                calls.allow(calls.flock(last, alone), skip=("EAGAIN",)),
-                *self._write(key, "0", gone=("ENOENT",)),
-                calls.unlinkat(calls.CWD, path),
-                calls.close(last),
             ),
+        )
+
+    def _if_alone(self, path: str, lock: Reg, *steps: Op) -> tuple[Op, ...]:
+        """Undo steps that are left out while others have the mark. A launcher that was killed
+        has let go of its own; then the first of them is left out by who undoes in its place."""
+        last = self._draft.reg("mark")
+        opened = calls.openat(calls.CWD, path, OpenFlag.O_RDWR | OpenFlag.O_CLOEXEC, save=last)
+        alone = FlockOperation.LOCK_EX | FlockOperation.LOCK_NB
+        return (
+            calls.flock(lock, FlockOperation.LOCK_UN),
+            calls.allow(opened, skip=("ENOENT",)),
+            calls.allow(calls.flock(last, alone), skip=("EAGAIN",)),
+            *steps,
+            calls.close(last),
         )
 
     def _write(self, key: str, value: str, *, gone: tuple[str, ...] = ()) -> list[Op]:

@@ -10,7 +10,7 @@ import os
 import socket
 import time
 
-from nsrun.kernel.values import Call, Out
+from nsrun.plan.forwarding import MARKED, SHARED
 from nsrun.plan.model import Placed, Plan, Track
 from nsrun.plan.ops import Netlink
 from nsrun.replay.outcome import Failure, Kind, Outcome
@@ -64,9 +64,7 @@ def _runs(container: str) -> bool:
 
 
 def _mark_was_removed(placed: Placed, failure: Failure) -> bool:
-    """The last user of a switch removed its mark just when this run was to share it."""
-    op = placed.op
-    if failure.kind is not Kind.EXPECT or not isinstance(op, Call) or op.name != "statx":
-        return False
-    texts = [e.text for arg in op.args if isinstance(arg, Out) for e in arg.expects]
-    return texts == ["the mark is still there"]
+    """The last user of a switch removed its mark, or the folder, just when this run came."""
+    if failure.kind is Kind.EXPECT:
+        return placed.action.what.endswith(MARKED)
+    return failure.errno_name == "ENOENT" and placed.action.what.endswith(SHARED)

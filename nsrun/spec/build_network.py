@@ -8,7 +8,6 @@ from ipaddress import (
     IPv4Interface,
     IPv4Network,
     IPv6Address,
-    IPv6Interface,
     IPv6Network,
     ip_address,
     ip_interface,
@@ -129,12 +128,12 @@ def _name(reader: Reader, value: Value, path: str) -> str:
             f"{quote(text)} cannot be an interface's name",
             label=f"net.ipv4.conf.{text} is about every interface",
         )
-    elif text in (".", "..") or _BAD_IN_NAME.search(text):
+    elif text in (".", "..") or len(text) > 15 or _BAD_IN_NAME.search(text):
         reader.problem(
             "NS316",
             path,
             f"{quote(text)} cannot be an interface's name",
-            label="letters, digits and signs without spaces, `/` and `:`",
+            label="at most 15 letters, digits and signs, without spaces, `/` and `:`",
         )
     elif "%" in text:
         # dev_alloc_name(): the kernel would put a number in its place.
@@ -275,11 +274,12 @@ def _checked(reader: Reader, value: Value, path: str, *, help: str = "") -> IPAd
 
 
 def _parsed(reader: Reader, text: str, path: str) -> IPAddress | None:
+    if "\0" in text:
+        return None
     try:
         return ip_address(text)
     except ValueError:
-        if "\0" not in text:
-            reader.problem("NS203", path, f"{quote(text)} is no IP address")
+        reader.problem("NS203", path, f"{quote(text)} is no IP address")
         return None
 
 
@@ -395,6 +395,7 @@ def _host_name(reader: Reader, name: str, path: str) -> str:
 
 def _word(reader: Reader, text: str, path: str, *, key: bool = False) -> str:
     """A word of a line of resolv.conf(5) or hosts(5), which must not begin another line."""
-    if not text or _NOT_IN_WORD.search(text):
+    said = "\0" in text and not key  # by the reader, of every value
+    if not said and (not text or _NOT_IN_WORD.search(text)):
         reader.problem("NS203", path, f"{quote(text)} is not one word", key=key)
     return text

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ipaddress import IPv6Address
+from ipaddress import IPv4Network, IPv6Address, IPv6Network
 
 from nsrun.diag import Diagnostic
 from nsrun.spec.checking import Problems, looks_at, problem
 from nsrun.spec.model import (
     Interface,
+    IPAddress,
     LinkType,
     NamespaceType,
     Network,
+    Peer,
     Port,
     Route,
     Spec,
 )
+from nsrun.spec.names import CONTAINER_NAME
 from nsrun.spec.path import item_path
 from nsrun.spec.words import quote
 
@@ -44,36 +47,36 @@ _SET_UP = ("interfaces", "routes", "masquerade", "ports", "mode")
 FILES = {"dns": "/etc/resolv.conf", "hosts": "/etc/hosts"}
 
 
-def _given(spec: Spec, path: str) -> bool:
-    return path in spec.spans
-
-
 @looks_at("network", "namespaces")
 def network_is_set_up_in_a_new_namespace(spec: Spec) -> Problems:
-    namespace = spec.namespace(NamespaceType.NETWORK)
-    if spec.network is None or namespace is None or not namespace.joined:
+    network, namespace = spec.network, spec.namespace(NamespaceType.NETWORK)
+    if network is None or namespace is None or not namespace.joined:
         return
-    for key in _SET_UP:
-        if _given(spec, f"network.{key}"):
-            yield problem(
-                spec,
-                "NS301",
-                f"network.{key}",
-                f"`network.{key}` needs a new network namespace",
-                label="the one that is joined belongs to others",
-                help=("list `network` alone in `namespaces`, or remove this",),
-                key=True,
-            )
+    said = network.loopback and "network.loopback" in spec.spans
+    for key in (
+        *(key for key in _SET_UP if getattr(network, key)),
+        *(["loopback"] if said else []),
+    ):
+        yield problem(
+            spec,
+            "NS301",
+            f"network.{key}",
+            f"`network.{key}` needs a new network namespace",
+            label="the one that is joined belongs to others",
+            help=("list `network` alone in `namespaces`, or remove this",),
+            key=True,
+        )
 
 
-@looks_at("network", "namespaces", "files")
+@looks_at("network", "namespaces", each=("files", "mounts"))
 def names_need_a_place_for_their_files(spec: Spec) -> Problems:
     if spec.network is None:
         return
-    targets = {entry.target for entry in spec.files}
+    files = {entry.target for entry in spec.files}
+    mounts = {mount.target for mount in spec.mounts if mount.type != "umount"}
     for key, file in FILES.items():
         path = f"network.{key}"
-        if not _given(spec, path):
+        if not getattr(spec.network, key):
             continue
         if not spec.new(NamespaceType.MOUNT):
             yield problem(
@@ -85,12 +88,12 @@ def names_need_a_place_for_their_files(spec: Spec) -> Problems:
                 help=("add `mount` to `namespaces`",),
                 key=True,
             )
-        elif file in targets:
+        elif file in files or file in mounts:
             yield problem(
                 spec,
                 "NS318",
                 path,
-                f"{file} is given by `files` too",
+                f"{file} is given by `{'files' if file in files else 'mounts'}` too",
                 help=("keep one of them",),
                 key=True,
             )
@@ -98,13 +101,23 @@ def names_need_a_place_for_their_files(spec: Spec) -> Problems:
 
 @looks_at("network")
 def interfaces_have_their_own_name(spec: Spec) -> Problems:
-    seen: dict[str, str] = {"lo": "the loopback interface, which is there already"}
-    peers: dict[str, str] = {}
+    inside = {"lo": "the loopback interface, which is there already"}
+    # The other ends, by the place that each is in.
+    outside: dict[tuple[str | None, str | None], dict[str, str]] = {}
+    moved: dict[str, str] = {}
     for interface in _interfaces(spec):
-        yield from _once(spec, seen, interface.name, f"{interface.path}.name")
-        peer = interface.peer
-        if peer.name is not None and peer.outside:
-            yield from _once(spec, peers, peer.name, f"{interface.path}.peer.name")
+        name, peer = f"{interface.path}.name", interface.peer
+        yield from _once(spec, inside, interface.name, name)
+        if peer.name is not None:
+            seen = outside.setdefault((peer.netns, peer.container), {})
+            yield from _once(spec, seen, peer.name, f"{interface.path}.peer.name")
+        if interface.type is LinkType.PHYSICAL:
+            path = name if interface.parent is None else f"{interface.path}.parent"
+            host = interface.parent or interface.name
+            if host in moved:
+                summary = f"the host's interface {quote(host)} is moved in twice"
+                yield problem(spec, "NS318", path, summary, label=moved[host])
+            moved.setdefault(host, f"also at {spec.span(path)}")
 
 
 def _once(spec: Spec, seen: dict[str, str], name: str, path: str) -> Problems:
@@ -121,13 +134,12 @@ def an_interface_has_what_its_type_needs(spec: Spec) -> Problems:
         kind, path = interface.type, interface.path
         for key in ("mac", "mtu", "peer", "parent", "mode", "id"):
             place = f"{path}.{key}"
-            if _given(spec, place) and key not in _KEYS[kind]:
+            said = getattr(interface, key) not in (None, Peer()) or place in spec.spans
+            if said and key not in _KEYS[kind]:
                 summary = f"`type: {kind}` has no `{key}`"
-                yield problem(
-                    spec, "NS318", place, summary, help=(f"remove `{key}`",), key=True
-                )
+                yield problem(spec, "NS318", place, summary, help=(f"remove `{key}`",), key=True)
         for key in _NEEDED.get(kind, ()):
-            if not _given(spec, f"{path}.{key}"):
+            if getattr(interface, key) is None:
                 yield problem(
                     spec,
                     "NS204",
@@ -148,11 +160,12 @@ def an_interface_has_what_its_type_needs(spec: Spec) -> Problems:
 
 
 def _addresses_once(spec: Spec, interface: Interface) -> Problems:
+    # Of both ends: a host takes what is sent to its own address, none of it reaches the other.
+    seen = set()
     for place, addresses in (
         (f"{interface.path}.addresses", interface.addresses),
         (f"{interface.path}.peer.addresses", interface.peer.addresses),
     ):
-        seen = set()
         for index, address in enumerate(addresses):
             path = item_path(place, index)
             if address.ip in seen:
@@ -171,8 +184,8 @@ def _addresses_once(spec: Spec, interface: Interface) -> Problems:
 @looks_at("network")
 def a_peer_is_in_one_place(spec: Spec) -> Problems:
     for interface in _interfaces(spec):
-        path = f"{interface.path}.peer"
-        given = [key for key in ("bridge", "netns", "container") if _given(spec, f"{path}.{key}")]
+        path, peer = f"{interface.path}.peer", interface.peer
+        given = [key for key in ("bridge", "netns", "container") if getattr(peer, key) is not None]
         for key in given[1:]:
             yield problem(
                 spec,
@@ -183,30 +196,35 @@ def a_peer_is_in_one_place(spec: Spec) -> Problems:
                 help=("keep one of them",),
                 key=True,
             )
-        if not interface.peer.outside and interface.peer.name is None and given:
+        if not peer.outside and peer.name is None:
             yield problem(
                 spec,
                 "NS204",
-                f"{path}.{given[0]}",
+                f"{path}.{given[-1]}",
                 "a peer in another namespace needs a name there",
                 help=("add `name: eth1`, a name that is free there",),
             )
+        if peer.container is not None and not CONTAINER_NAME.fullmatch(peer.container):
+            summary = f"{quote(peer.container)} cannot be a container's name"
+            yield problem(spec, "NS316", f"{path}.container", summary)
 
 
 @looks_at("network")
 def routes_are_sound(spec: Spec) -> Problems:
-    if spec.network is None:
+    network = spec.network
+    if network is None or network.mode is not None:
         return
-    names = {"lo", *(i.name for i in spec.network.interfaces)}
-    for route in spec.network.routes:
-        yield from _route(spec, route, names)
+    up = {"lo": network.loopback, **{i.name: i.up for i in network.interfaces}}
+    for route in network.routes:
+        yield from _route(spec, route, up)
+    yield from _routes_once(spec, network)
 
 
-def _route(spec: Spec, route: Route, names: set[str]) -> Problems:
+def _route(spec: Spec, route: Route, up: dict[str, bool]) -> Problems:
     path = route.path
     if route.type != "unicast":
         for key in ("via", "dev", "on_link"):
-            if _given(spec, f"{path}.{key}"):
+            if getattr(route, key):
                 summary = f"a route of `type: {route.type}` leads nowhere"
                 yield problem(
                     spec,
@@ -228,13 +246,18 @@ def _route(spec: Spec, route: Route, names: set[str]) -> Problems:
             f"{path}.via",
             f"{route.to} is IPv{route.to.version}, {route.via} is not",
         )
-    if route.dev is not None and route.dev not in names:
+    if route.dev is not None and not up.get(route.dev):
+        down = route.dev in up
         yield problem(
             spec,
             "NS318",
             f"{path}.dev",
-            f"there is no interface {quote(route.dev)}",
-            help=("name one of `network.interfaces`",),
+            f"{quote(route.dev)} is not up"
+            if down
+            else f"there is no interface {quote(route.dev)}",
+            # ENETDOWN of fib_check_nh() and ip6_route_info_create().
+            label="a route leads through an interface that is up" if down else "",
+            help=() if down else ("name one of `network.interfaces`",),
         )
     if route.on_link and (route.dev is None or route.via is None):
         yield problem(
@@ -246,36 +269,85 @@ def _route(spec: Spec, route: Route, names: set[str]) -> Problems:
         )
 
 
+def _routes_once(spec: Spec, network: Network) -> Problems:
+    """The kernel keeps one route to a network with the same metric (EEXIST)."""
+    seen: dict[tuple[object, int], str] = {}
+    for interface in network.interfaces:
+        for index, address in enumerate(interface.addresses):
+            # fib_add_ifaddr() of net/ipv4/fib_frontend.c; IPv6 gives its own the metric 256.
+            if interface.up and address.version == 4 and 0 < address.network.prefixlen < 32:
+                path = item_path(f"{interface.path}.addresses", index)
+                seen[address.network, 0] = f"the address at {spec.span(path)} brings it"
+    for route in network.routes:
+        # IP6_RT_PRIO_USER of linux/ipv6_route.h is what IPv6 takes for none.
+        metric = route.metric or (1024 if route.to.version == 6 else 0)
+        before = seen.get((route.to, metric))
+        if before is not None:
+            yield problem(
+                spec,
+                "NS318",
+                route.path,
+                f"the route to {route.to} is there already",
+                label=before,
+                help=("give them different values of `metric`, or keep one of them",),
+            )
+        seen.setdefault((route.to, metric), f"also at {spec.span(route.path)}")
+
+
 @looks_at("network")
 def a_next_hop_can_be_reached(spec: Spec) -> Problems:
     """The kernel takes a next hop only if a route to it is there already (ENETUNREACH)."""
     network = spec.network
     if network is None or network.mode is not None:
         return
-    known = [a.network for i in network.interfaces for a in i.addresses if i.up]
+    names = {i.name for i in network.interfaces}
+    known: list[tuple[IPv4Network | IPv6Network, str]] = []
+    for interface in network.interfaces:
+        if interface.up:
+            known += ((address.network, interface.name) for address in interface.addresses)
     for route in network.routes:
-        via = route.via
-        if via is not None and not route.on_link and via.version == route.to.version:
-            local = isinstance(via, IPv6Address) and via.is_link_local
-            if local and route.dev is None:
-                yield problem(
-                    spec,
-                    "NS204",
-                    f"{route.path}.via",
-                    f"{via} is there on every link",
-                    help=("add `dev`",),
-                )
-            elif not local and not any(via in net for net in known if net.version == via.version):
-                yield problem(
-                    spec,
-                    "NS318",
-                    f"{route.path}.via",
-                    f"no interface has a network that {via} is in",
-                    label="the next hop cannot be reached",
-                    help=("add `on_link: true` and `dev`, if it is on that link all the same",),
-                )
-        if route.via is None and route.type == "unicast":
-            known.append(route.to)
+        if route.via is None:
+            if route.type == "unicast" and route.dev is not None:
+                known.append((route.to, route.dev))
+        elif (
+            route.type == "unicast"
+            and route.via.version == route.to.version
+            and (route.dev is None or route.dev in names)
+        ):
+            yield from _next_hop(spec, network, route, route.via, known)
+
+
+def _next_hop(
+    spec: Spec,
+    network: Network,
+    route: Route,
+    via: IPAddress,
+    known: list[tuple[IPv4Network | IPv6Network, str]],
+) -> Problems:
+    path, dev = f"{route.path}.via", route.dev
+    near = [n for n, d in known if n.version == via.version and via in n and dev in (None, d)]
+    if any(via == address.ip for i in network.interfaces for address in i.addresses):
+        yield problem(
+            spec,
+            "NS318",
+            path,
+            f"{via} is an address of the container itself",
+            help=("write that of the next hop, such as the peer's",),
+        )
+    elif isinstance(via, IPv6Address) and via.is_link_local:
+        if dev is None:
+            yield problem(spec, "NS204", path, f"{via} is there on every link", help=("add `dev`",))
+    elif not near and not route.on_link:
+        yield problem(
+            spec,
+            "NS318",
+            path,
+            f"no interface has a network that {via} is in"
+            if dev is None
+            else f"{quote(dev)} has no network that {via} is in",
+            label="the next hop cannot be reached",
+            help=("add `on_link: true` and `dev`, if it is on that link all the same",),
+        )
 
 
 @looks_at("network")
@@ -298,7 +370,12 @@ def what_is_translated_has_a_peer(spec: Spec) -> Problems:
             )
         elif getattr(network, key) and not any(i.addresses for i in outside):
             yield problem(
-                spec, "NS318", path, f"`{key}` needs an address of the veth", key=True
+                spec,
+                "NS318",
+                path,
+                f"`{key}` needs an address of the veth",
+                help=("add `addresses` to it",),
+                key=True,
             )
     versions = {a.version for i in outside for a in i.addresses}
     for port in network.ports:
@@ -322,11 +399,12 @@ def ports_are_given_once(spec: Spec) -> Problems:
     for index, port in enumerate(ports):
         for other in ports[:index]:
             if _overlap(port, other):
+                first = max(port.host, other.host)
                 yield problem(
                     spec,
                     "NS318",
                     port.path,
-                    f"port {port.host}/{port.protocol} of the host is given twice",
+                    f"port {first}/{port.protocol} of the host is given twice",
                     label=f"also at {spec.span(other.path)}",
                 )
                 break

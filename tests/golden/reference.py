@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
-from nsrun.kernel.facts import Facts, Kind, PathFact, Query, SubIds
+from nsrun.kernel.facts import Facts, Forwarding, Kind, PathFact, Query, SubIds, Switch
 from nsrun.plan.build import plan
 from nsrun.plan.model import Plan
 from nsrun.plan.wanted import wanted
@@ -27,12 +27,26 @@ _CAPABILITIES = frozenset(range(41))
 _SUBORDINATE = (SubIds(start=100_000, size=65_536),)
 # What is no folder there.
 _FILES = frozenset({"/dev/null"})
+_HELPERS = {"nft": "/usr/sbin/nft", "pasta": "/usr/bin/pasta"}
+# One way out, which forwards nothing yet; the kernel is older than 6.17.
+_FORWARDING = Forwarding(
+    netns=4026531840,
+    ipv4=("eth0",),
+    ipv6=("eth0",),
+    switches=MappingProxyType(
+        dict.fromkeys(
+            ("net/ipv4/conf/eth0/forwarding", "net/ipv6/conf/all/forwarding"),
+            Switch(on=False, ours=False),
+        )
+    ),
+)
 _ENVIRONMENT = {"LANG": "C.UTF-8", "TERM": "xterm-256color", "HOME": "/home/ann", "USER": "ann"}
 
 
 def spec_files() -> Iterator[Path]:
     """Every spec below specs/, in order; the golden plan of ``web.yaml`` is ``web.plan``."""
     yield from sorted(SPECS.glob("*.yaml"))
+    yield from sorted((SPECS / "network").glob("*.yaml"))
     yield from sorted((SPECS / "seeds").glob("*.yaml"))
 
 
@@ -96,6 +110,9 @@ def facts(query: Query, *, root: bool) -> Facts:
         ),
         paths=MappingProxyType({path: _host_fact(path) for path in query.paths}),
         targets=MappingProxyType({path: _target_fact(query, path) for path in query.targets}),
+        state="/run/nsrun" if root else "/run/user/1000/nsrun",
+        helpers=MappingProxyType({n: _HELPERS[n] for n in query.helpers if n in _HELPERS}),
+        forwarding=_FORWARDING if query.forwarding else None,
     )
     if root:
         return known
