@@ -222,5 +222,5 @@ def test_the_machine_alone(box: Box) -> None:
     assert data["uid"] == box.runner.user.uid
     assert table.startswith(f"Linux {data['kernel']} {data['machine']}, uid {data['uid']}\n")
     named = {row["name"] for row in data["features"]}
-    assert {"user namespace", "overlay", "subordinate ids", "executor"} <= named
+    assert {"user namespace", "overlay", "subordinate ids"} <= named
     assert all(row["name"] in table for row in data["features"])
