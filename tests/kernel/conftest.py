@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import ctypes
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import replays, requires
 from tests.support.box import Box, copy_specs
+from tests.support.lab import Lab
+from tests.support.lab import lab as make_lab
 from tests.support.rootfs import make_rootfs
 from tests.support.runner import Runner
 
@@ -60,6 +63,14 @@ def root_box(root: Runner) -> Box:
 @pytest.fixture
 def user_box(ordinary: Runner) -> Box:
     return Box(runner=ordinary, folder=ordinary.user.home)
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """A network of the test's own in the place of the host's."""
+    requires.check(("root", "ip"))
+    with make_lab() as made:
+        yield made
 
 
 @pytest.fixture

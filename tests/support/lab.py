@@ -1,0 +1,118 @@
+"""A network of the test's own in the place of the host's: nothing of the machine's is touched.
+
+The test's process is in a new network namespace for the time of it, with its own /run; what it
+starts is too. Needs root, and the mount namespace that tests/kernel/conftest.py has made.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import socket
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_CLONE_NEWNET = 0x40000000
+_MNT_DETACH = 2
+_NETNS = Path("/run/netns")
+# What a run may switch on, and has to switch off again.
+_SYSCTLS = ("ipv4/conf/*/forwarding", "ipv4/conf/*/route_localnet", "ipv6/conf/*/forwarding",
+            "ipv6/conf/*/force_forwarding", "ipv4/ip_forward")  # fmt: skip
+
+
+def _call(name: str, *arguments: object) -> None:
+    if getattr(_LIBC, name)(*arguments) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"{name}: {os.strerror(number)}")
+
+
+def say(*words: str | Path) -> str:
+    """Run a program that must succeed; its standard output."""
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{' '.join(map(str, words))}: {done.stderr}"
+    return done.stdout
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lab:
+    """The test's "host", which begins with nothing but lo, up."""
+
+    def ip(self, words: str) -> str:
+        """``ip WORDS`` there."""
+        return say("ip", *words.split())
+
+    def links(self) -> list[str]:
+        """The names of its interfaces, lo left out."""
+        return sorted(name for _, name in socket.if_nameindex() if name != "lo")
+
+    def namespace(self, name: str) -> Path:
+        """A new named namespace, as `ip netns add` makes it, with lo up; its file."""
+        self.ip(f"netns add {name}")
+        self.ip(f"-n {name} link set lo up")
+        return _NETNS / name
+
+    def inside(self, name: str, *words: str | Path) -> str:
+        """Run a program in a named namespace; it must succeed."""
+        return say("ip", "netns", "exec", name, *words)
+
+    def bridge(self, name: str, address: str = "") -> None:
+        self.ip(f"link add {name} type bridge")
+        self.ip(f"link set {name} up")
+        if address:
+            self.ip(f"addr add {address} dev {name}")
+
+    def internet(self) -> None:
+        """A second namespace that plays the rest of the world: 203.0.113.2 and fd00:cafe::2,
+        which knows the host's up0 (203.0.113.1, fd00:cafe::1) and no way to any container."""
+        self.namespace("internet")
+        self.ip("link add up0 type veth peer in0 netns internet")
+        for where, name, last in (("", "up0", 1), ("-n internet ", "in0", 2)):
+            self.ip(f"{where}link set {name} up")
+            self.ip(f"{where}addr add 203.0.113.{last}/24 dev {name}")
+            self.ip(f"{where}addr add fd00:cafe::{last}/64 dev {name} nodad")
+        self.ip("route add default via 203.0.113.2")
+
+    def state(self) -> str:
+        """Links, addresses, routes, tables of nftables and switches, as text to compare."""
+        parts = [
+            self.ip("-o link"),
+            self.ip("-o addr"),
+            self.ip("route show table all"),
+            self.ip("-6 route show table all"),
+            say("nft", "list", "ruleset"),
+        ]
+        for pattern in _SYSCTLS:
+            for file in sorted(Path("/proc/sys/net").glob(pattern)):
+                parts.append(f"{file} {file.read_text()}")
+        return "\n".join(parts)
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Fail where the network is not as before, or nsrun has left files in /run."""
+        before = self.state()
+        yield
+        after = self.state()
+        assert set(before.splitlines()) == set(after.splitlines())
+        assert not Path("/run/nsrun").exists()
+
+
+@contextmanager
+def lab() -> Iterator[Lab]:
+    """The network for the time of the block."""
+    home = os.open("/proc/self/ns/net", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        _call("unshare", _CLONE_NEWNET)
+        _call("mount", b"lab", b"/run", b"tmpfs", 0, None)
+        try:
+            made = Lab()
+            made.ip("link set lo up")
+            yield made
+        finally:
+            _call("umount2", b"/run", _MNT_DETACH)
+            _call("setns", home, _CLONE_NEWNET)
+    finally:
+        os.close(home)
