@@ -18,14 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from bench import machine, memory, mounts, processes, starts, storm, subject
+from bench import machine, memory, mounts, network, processes, starts, storm, subject
 from bench.area import ROOT, Area, BenchError, cover, lasting
 from bench.goals import Results
 from bench.peers import Peers
 from bench.report import Run, page
 from bench.subject import Nsrun
 
-SUBJECTS = ("starts", "memory", "storm", "mounts")
+SUBJECTS = ("starts", "memory", "storm", "mounts", "network")
 _ROUNDS, _QUICK_ROUNDS = 5, 1
 _QUICK_STARTS = 20
 _DOCUMENT = ROOT / "docs/benchmarks.md"
@@ -147,6 +147,8 @@ def _with(
         both = [subject.warm(nsrun, area.spec), true.bwrap()]
         total = _QUICK_STARTS if quick else storm.TOTAL
         return replace(results, storms=storm.run(area, both, total))
+    if name == "network":
+        return replace(results, network=network.run(nsrun, rounds))
     return replace(results, growths=mounts.run(nsrun, true, rounds))
 
 

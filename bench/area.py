@@ -21,7 +21,7 @@ ROOT = HERE.parent
 _FOLDERS = ("dev", "etc", "home", "mnt", "proc", "root", "run", "srv", "sys", "tmp", "usr", "var")
 # Of nsrun, systemd-nspawn and lxc: the run covers each with a mount of its own.
 NSRUN_CACHE = Path("/var/cache/nsrun")
-_COVERED = (NSRUN_CACHE, Path("/run/systemd/nspawn"), Path("/run/lxc"))
+_COVERED = (NSRUN_CACHE, Path("/run/systemd/nspawn"), Path("/run/lxc"), Path("/run/netns"))
 CGROUPS = Path("/sys/fs/cgroup")
 
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from bench import memory, mounts, peers, storm, subject
+from bench import memory, mounts, network, peers, storm, subject
 from bench.memory import Use
 from bench.mounts import Growth
+from bench.network import Cost
 from bench.starts import Starts
 from bench.storm import Storm
 
@@ -25,6 +26,8 @@ COLD_MS = 200
 SUPERVISOR_KB = 1024
 # Timings scatter: a line counts as straight up to this ratio of its slopes.
 STRAIGHT = 1.5
+# What a pair adds to a start, as a share of the ip commands that make one.
+PAIR_RATIO = 0.25
 
 
 class Verdict(Enum):
@@ -49,6 +52,7 @@ class Results:
     memory: Sequence[Use] | None = None
     storms: Sequence[Storm] | None = None
     growths: Sequence[Growth] | None = None
+    network: Cost | None = None
 
 
 def goals(results: Results) -> list[Goal]:
@@ -60,6 +64,7 @@ def goals(results: Results) -> list[Goal]:
         _storms(results.storms),
         _growth(results.growths, mounts.PLAN, "planning grows linearly with the mounts"),
         _growth(results.growths, mounts.REPLAY, "replaying grows linearly with the mounts"),
+        _network(results.network),
     ]
 
 
@@ -154,4 +159,18 @@ def _growth(growths: Sequence[Growth] | None, name: str, what: str) -> Goal:
         wanted=wanted,
         found=f"{rounded(own.ratio, 3)} times",
         verdict=_verdict(own.ratio <= STRAIGHT),
+    )
+
+
+def _network(cost: Cost | None) -> Goal:
+    goal = Goal(what="a pair with addresses and routes", wanted=f"at most {PAIR_RATIO} times ip")
+    names = (network.PLAIN, network.PAIR, network.IP)
+    if cost is None or any(cost.start(name).missing for name in names):
+        return goal
+    ratio = cost.added / cost.start(network.IP).median
+    return Goal(
+        what=goal.what,
+        wanted=goal.wanted,
+        found=f"{rounded(ratio, 3)} times",
+        verdict=_verdict(ratio <= PAIR_RATIO),
     )

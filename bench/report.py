@@ -13,6 +13,7 @@ from bench.hyper import hyperfine
 from bench.machine import Machine
 from bench.memory import NSRUN, Use
 from bench.mounts import SIZES, Growth
+from bench.network import PAIR, PLAIN, Cost
 from bench.starts import Starts
 from bench.storm import TOTAL, Storm
 
@@ -54,6 +55,8 @@ def page(run: Run) -> str:
         parts.append(_storms(results.storms))
     if results.growths is not None:
         parts.append(_growths(results.growths))
+    if results.network is not None:
+        parts.append(_network(results.network))
     parts.append(_machine(run))
     if results.starts is not None:
         parts.append(_commands(results.starts))
@@ -211,6 +214,43 @@ def _growths(growths: Sequence[Growth]) -> str:
         "fastest runs, the rest are medians.\n\n"
         + table(head, rows)
         + ("\n" + "".join(gone) if gone else "")
+    )
+
+
+def _network(cost: Cost) -> str:
+    known = not cost.start(PLAIN).missing and not cost.start(PAIR).missing
+    rows = []
+    if known:
+        added = rounded(cost.added * 1000)
+        rows.append(["**what the pair adds to nsrun**", "1", added, "", "", ""])
+    for start in sorted((t for t in cost.starts if not t.missing), key=lambda t: t.median):
+        low, high = start.middle_half
+        whole = cost.whole(start.name)
+        rows.append(
+            [
+                start.name,
+                rounded(start.median / cost.added) if known else "-",
+                rounded(start.median * 1000),
+                f"{rounded(low * 1000)} to {rounded(high * 1000)}",
+                str(len(start.times)),
+                whole.missing or rounded(whole.median * 1000),
+            ]
+        )
+    head = ["", "times the pair", "median ms", "middle half, ms", "runs", "with its end, ms"]
+    gone = [f"- {t.name} is not measured: {t.missing}\n" for t in cost.starts if t.missing]
+    busiest = ", ".join(f"{name} {rounded(share)} %" for name, share in cost.calls)
+    share = cost.system / (cost.user + cost.system) if cost.user + cost.system else 0
+    return (
+        "## Network\n\n"
+        "A veth with two addresses on each end and two routes (bench/specs/network.yaml): what it\n"
+        "adds to the same start without it, until the command runs; and the same by ip(8), with\n"
+        "nine commands (network.sh) and with two (batch.sh), and by podman's netavark (a bridge\n"
+        "with one container, without rules). `with its end`: to the end of all processes, with\n"
+        "the pair taken away again: the kernel waits there until no packet is under way.\n\n"
+        + table(head, rows)
+        + ("\n" + "".join(gone) if gone else "")
+        + f"\nOf the processor time of a run with a pair {rounded(share * 100)} % is the kernel's; "
+        f"of that, as\n`strace -c` counts: {busiest or 'not counted'}.\n"
     )
 
 
