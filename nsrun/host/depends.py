@@ -13,7 +13,7 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 
-from nsrun.host import paths, procfs
+from nsrun.host import ids, paths, procfs
 from nsrun.kernel.depend import CONTENT_MAX, IGNORED_BY_PYTHON, Depend, Kind, Mask
 from nsrun.kernel.facts import Query
 
@@ -48,7 +48,7 @@ def depends(
         *_caller(),
         *(_variable(name, environ) for name in (*_VARIABLES, *query.environment)),
         *(_stat(path, text, _WHOLE) for path, text in _FILES.items()),
-        *_helpers(environ),
+        *_helpers(query.helpers, environ),
         *(found for path in query.paths for found in _path(path)),
         *_inside(query),
         *_program(),
@@ -112,16 +112,15 @@ def _caller() -> Iterator[Depend]:
     yield Depend(kind=Kind.LIMITS, text="the resource limits", data=packed)
 
 
-def _helpers(environ: Mapping[str, str]) -> Iterator[Depend]:
-    """newuidmap and newgidmap: where they are found, and that they are nowhere before.
+def _helpers(asked: tuple[str, ...], environ: Mapping[str, str]) -> Iterator[Depend]:
+    """The programs that a plan may run: where they are found, and that they are nowhere before.
 
-    Root writes its maps itself.
+    Root writes its id maps itself.
     """
-    if os.geteuid() == 0:
-        return
     folders = [f for f in environ.get("PATH", os.defpath).split(os.pathsep) if os.path.isabs(f)]
-    for name in ("newuidmap", "newgidmap"):
-        for folder in dict.fromkeys((*folders, "/usr/bin")):
+    maps = ("newuidmap", "newgidmap") if os.geteuid() != 0 else ()
+    for name in (*maps, *asked):
+        for folder in dict.fromkeys((*folders, *ids.HELPER_FOLDERS)):
             found = _stat(os.path.join(folder, name), f"where {name} is", _PLACE)
             yield found
             if not found.error:

@@ -14,6 +14,8 @@ from nsrun.kernel.facts import SubIds
 
 # A host with a line for each of 100,000 users has files of a few megabytes.
 _LIMIT = 64 << 20
+# Where helpers are looked for after PATH.
+HELPER_FOLDERS = ("/usr/bin", "/usr/sbin")
 
 
 def user_name(uid: int) -> str:
@@ -50,4 +52,4 @@ def helper(name: str) -> str | None:
     search = os.environ.get("PATH", os.defpath)
     # An entry that is relative would be another program in another folder.
     folders = [f for f in search.split(os.pathsep) if os.path.isabs(f)]
-    return shutil.which(name, path=os.pathsep.join((*folders, "/usr/bin", "/usr/sbin")))
+    return shutil.which(name, path=os.pathsep.join((*folders, *HELPER_FOLDERS)))

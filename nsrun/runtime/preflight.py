@@ -13,8 +13,9 @@ from dataclasses import replace
 from nsrun.diag import Diagnostic, NsrunError, sort_key
 from nsrun.runtime import preflight_files as files
 from nsrun.runtime import preflight_namespaces as namespaces
+from nsrun.runtime import preflight_network as network
 from nsrun.runtime.subject import Problems, Subject
-from nsrun.spec.model import Spec
+from nsrun.spec.model import Network, Spec
 
 RULES: tuple[Callable[[Subject], Problems], ...] = (
     namespaces.kernel_is_new_enough,
@@ -27,6 +28,11 @@ RULES: tuple[Callable[[Subject], Problems], ...] = (
     files.sysctls_are_there,
     files.command_is_there,
     namespaces.pins_can_be_kept,
+    network.kinds_of_interfaces_are_there,
+    network.interfaces_of_the_host_are_there,
+    network.names_on_the_host_are_free,
+    network.ports_are_free,
+    network.a_tap_can_be_made,
 )
 
 # A path of a document begins with its top-level key: mounts[0].target.
@@ -66,7 +72,31 @@ def _what_holds(spec: Spec, wrong: list[str]) -> Spec:
     judge the rest by it."""
     mounts = tuple(m for m in spec.mounts if not any(_same(m.path, path) for path in wrong))
     idmap = None if any(_same("idmap", path) for path in wrong) else spec.idmap
-    return replace(spec, mounts=mounts, idmap=idmap, command=spec.command or ("true",))
+    return replace(
+        spec,
+        mounts=mounts,
+        idmap=idmap,
+        network=_network_that_holds(spec.network, wrong),
+        command=spec.command or ("true",),
+    )
+
+
+def _network_that_holds(network: Network | None, wrong: list[str]) -> Network | None:
+    if network is None or not any(_same("network", path) for path in wrong):
+        return network
+    entries = ("network.interfaces[", "network.routes[", "network.ports[")
+    if any(_same("network", path) and not path.startswith(entries) for path in wrong):
+        return None
+
+    def holds(path: str) -> bool:
+        return not any(_same(path, one) for one in wrong)
+
+    return replace(
+        network,
+        interfaces=tuple(i for i in network.interfaces if holds(i.path)),
+        routes=tuple(r for r in network.routes if holds(r.path)),
+        ports=tuple(p for p in network.ports if holds(p.path)),
+    )
 
 
 def _news(
