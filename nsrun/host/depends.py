@@ -13,7 +13,7 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 
-from nsrun.host import ids, paths, procfs
+from nsrun.host import containers, forwarding, ids, paths, procfs
 from nsrun.kernel.depend import CONTENT_MAX, IGNORED_BY_PYTHON, Depend, Kind, Mask
 from nsrun.kernel.facts import Query
 
@@ -49,6 +49,7 @@ def depends(
         *(_variable(name, environ) for name in (*_VARIABLES, *query.environment)),
         *(_stat(path, text, _WHOLE) for path, text in _FILES.items()),
         *_helpers(query.helpers, environ),
+        *(_forwarding(query.bridges, environ) if query.forwarding else ()),
         *(found for path in query.paths for found in _path(path)),
         *_inside(query),
         *_program(),
@@ -125,6 +126,15 @@ def _helpers(asked: tuple[str, ...], environ: Mapping[str, str]) -> Iterator[Dep
             yield found
             if not found.error:
                 break
+
+
+def _forwarding(bridges: tuple[str, ...], environ: Mapping[str, str]) -> Iterator[Depend]:
+    """The ways out of the caller's network namespace, and what forwards through them."""
+    contents, marks = forwarding.files(bridges, containers.state_folder(os.getuid(), environ))
+    yield _stat("/proc/self/ns/net", "the caller's network namespace", Mask.IDENTITY)
+    yield from (_content(path, "the ways out of the host, and what forwards") for path in contents)
+    # Not their times: who shares one that is there writes nothing into it.
+    yield from (_stat(path, "what running containers have switched on", _PLACE) for path in marks)
 
 
 def _program() -> Iterator[Depend]:

@@ -74,8 +74,8 @@ def switch_mark(state: str, netns: int, key: str) -> str:
 class Forwarding:
     """The way out of the caller's network namespace, and what lets packets through.
 
-    ``netns``: its inode. ``ipv4`` and ``ipv6``: the interfaces that routes lead through, without
-    loopback and the ends of containers' pairs. ``switches``: the sysctls that there are, as
+    ``netns``: its inode. ``ipv4``: the interfaces that routes lead through, ``ipv6``: those with an
+    address that is not the link's alone; without loopback and the ends of containers' pairs. ``switches``: the sysctls that there are, as
     files below /proc/sys ("net/ipv4/conf/eth0/forwarding").
     """
 

@@ -44,12 +44,7 @@ def plan_to_keep(
     query = wanted(spec)
     files = tuple(read)
     # What changes between this look and the facts makes the plan's entry stale, not wrong.
-    lasting = not (
-        query.containers
-        or query.pids
-        or query.forwarding
-        or any(path == "-" for path, _ in files)
-    )
+    lasting = not (query.containers or query.pids or any(path == "-" for path, _ in files))
     found = depends(query, files, os.environ) if lasting else None
     return plan(spec, gather(query)), found
 
