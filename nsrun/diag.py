@@ -160,4 +160,8 @@ CODES: dict[str, str] = {
     "NS602": "the command cannot be executed",
     "NS603": "the command ran out of time",
     "NS604": "the command does not handle a signal sent to it",
+    "NS605": "there is no such container",
+    "NS606": "a name belongs to another container",
+    "NS607": "a container is not running",
+    "NS608": "a spec has changed since its container was made",
 }

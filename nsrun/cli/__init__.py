@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from nsrun.cli import process
-from nsrun.cli.commands import COMMANDS, OUTCOME, OUTCOME_WORD, RUN, Command
+from nsrun.cli.commands import COMMANDS, OWN, RUN, Command
 from nsrun.diag import Diagnostic, NsrunError
 
 
@@ -50,8 +50,8 @@ def carry_out(words: Sequence[str]) -> int:
 
 def meant(words: Sequence[str]) -> Command:
     """The command of a command line: its first word, or ``run`` where that is no command."""
-    if words and words[0] == OUTCOME_WORD:
-        return OUTCOME
+    if words and words[0] in OWN:
+        return OWN[words[0]]
     return COMMANDS.get(words[0], RUN) if words else RUN
 
 
@@ -81,7 +81,7 @@ def _version(words: Sequence[str]) -> int:
 def _parse(command: Command, words: Sequence[str]) -> process.Arguments:
     from nsrun.cli.parser import parse
 
-    named = words[0] in (command.name, OUTCOME_WORD)
+    named = words[0] == command.name or words[0] in OWN
     if not named:
         _refuse_misspelled(words[0])
     return parse(command, words[1:] if named else words)

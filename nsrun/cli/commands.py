@@ -47,7 +47,8 @@ class Command:
 RUN = Command(
     name="run",
     summary="run a spec's command in its namespaces (`nsrun SPEC` is the same)",
-    synopsis="[--trace] [--no-cache] SPEC [-- COMMAND [ARG...]]",
+    synopsis="[-d [--rm] [--replace]] [--name NAME] [--trace] [--no-cache] SPEC "
+    "[-- COMMAND [ARG...]]",
     failure=NSRUN_FAILED,
     usage=NSRUN_FAILED,
     payload=True,
@@ -61,12 +62,99 @@ OUTCOME = Command(
     failure=NSRUN_FAILED,
     usage=NSRUN_FAILED,
 )
-OUTCOME_WORD = "@outcome"
+REPLAY = Command(
+    name="replay",
+    summary="replay the plan of a detached container",
+    synopsis="PLAN MONITOR OPTIONS",
+    failure=NSRUN_FAILED,
+    usage=NSRUN_FAILED,
+)
+# The words by which nsrun calls itself.
+OWN: dict[str, Command] = {"@outcome": OUTCOME, "@replay": REPLAY}
 
 COMMANDS: dict[str, Command] = {
     command.name: command
     for command in (
         RUN,
+        Command(
+            name="ps",
+            summary="list containers that were left running",
+            synopsis="[-a] [-q] [--no-trunc] [--format text|json]",
+        ),
+        Command(
+            name="logs",
+            summary="print what a container has written",
+            synopsis="[-f] [--tail N] [--since WHEN] [--timestamps] CONTAINER",
+        ),
+        Command(
+            name="exec",
+            summary="run another command inside a container",
+            synopsis="[-it] [--user USER] [--env NAME[=VALUE]] [--ns KIND,...] CONTAINER "
+            "-- COMMAND [ARG...]",
+            failure=NSRUN_FAILED,
+            usage=NSRUN_FAILED,
+            payload=True,
+        ),
+        Command(
+            name="attach",
+            summary="join a container's terminal or streams",
+            synopsis="[--detach-keys KEYS] [--no-stdin] CONTAINER",
+        ),
+        Command(
+            name="stop",
+            summary="end containers in good order",
+            synopsis="[--time SECONDS] CONTAINER...",
+        ),
+        Command(
+            name="kill",
+            summary="send a signal to containers",
+            synopsis="[--signal SIGNAL] CONTAINER...",
+        ),
+        Command(
+            name="start",
+            summary="start containers that have ended, by their stored plans",
+            synopsis="CONTAINER...",
+        ),
+        Command(
+            name="restart",
+            summary="stop containers and start them again",
+            synopsis="[--time SECONDS] CONTAINER...",
+        ),
+        Command(
+            name="pause",
+            summary="stop every process of containers for a while",
+            synopsis="CONTAINER...",
+        ),
+        Command(
+            name="unpause",
+            summary="let the processes of paused containers go on",
+            synopsis="CONTAINER...",
+        ),
+        Command(
+            name="wait",
+            summary="wait for containers to end, and print their exit statuses",
+            synopsis="CONTAINER...",
+        ),
+        Command(
+            name="rm",
+            summary="remove containers that have ended",
+            synopsis="[--force] CONTAINER...",
+        ),
+        Command(
+            name="inspect",
+            summary="all that is known of containers, as JSON",
+            synopsis="CONTAINER...",
+        ),
+        Command(
+            name="top",
+            summary="list the processes of a container",
+            synopsis="[--format text|json] CONTAINER",
+        ),
+        Command(
+            name="port",
+            summary="list a container's published ports",
+            synopsis="[--format text|json] CONTAINER",
+        ),
         Command(
             name="validate",
             summary="check specs and show everything that is wrong with them",

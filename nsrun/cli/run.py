@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from nsrun.host.hint import HintContext
     from nsrun.plan.model import Plan
     from nsrun.replay.outcome import Outcome
+    from nsrun.spec.model import Spec
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,11 +32,27 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="plan anew, and keep nothing for the next run of the same words",
     )
+    parser.add_argument(
+        "-d",
+        "--detach",
+        action="store_true",
+        help="leave it running: print its name and id when the command has been executed",
+    )
+    parser.add_argument("--name", metavar="NAME", help="call it NAME, not as the spec does")
+    parser.add_argument(
+        "--replace",
+        action="store_true",
+        help="with -d: stop and remove the container that has the name",
+    )
+    parser.add_argument(
+        "--rm", action="store_true", help="with -d: remove the container when it has ended"
+    )
     examples(
         parser,
         """
 nsrun specs/quickstart.yaml
 nsrun run --trace specs/quickstart.yaml
+nsrun run -d --name web specs/service.yaml
 nsrun specs/quickstart.yaml -- /bin/busybox id
 """,
     )
@@ -45,14 +62,65 @@ def main(args: argparse.Namespace) -> int:
     from nsrun.cli.inputs import load_spec
     from nsrun.runtime import launch
 
+    if args.detach:
+        return _detach(args)
+    _refuse_what_is_for_detached(args)
     program = native_executor()
     if program is not None:
         _replay_natively(program, args)
-    plan = launch.plan_for(load_spec(args.spec, args.command))
+    plan = launch.plan_for(_named(load_spec(args.spec, args.command), args.name))
     outcome = launch.replay_to_the_end(plan)
     if args.trace:
         say_trace(plan, outcome)
     return conclude(plan, outcome, launch.hint_context(plan))
+
+
+def _named(spec: Spec, name: str | None) -> Spec:
+    """The spec under another name; raises NsrunError (NS002) for what cannot be one."""
+    from dataclasses import replace
+
+    from nsrun.diag import Diagnostic, NsrunError
+    from nsrun.spec.build import is_name
+
+    if name is None:
+        return spec
+    if not is_name(name):
+        raise NsrunError(
+            Diagnostic(
+                code="NS002",
+                summary=f"{name!r} cannot be a container's name",
+                help=("it has letters, digits, `_`, `.`, `-`, and begins with one of the first",),
+            )
+        )
+    return replace(spec, name=name)
+
+
+def _refuse_what_is_for_detached(args: argparse.Namespace) -> None:
+    from nsrun.diag import Diagnostic, NsrunError
+
+    for option in ("replace", "rm"):
+        if getattr(args, option):
+            raise NsrunError(
+                Diagnostic(
+                    code="NS002",
+                    summary=f"--{option} is about a container that is left running",
+                    help=("add -d, or leave it out: a run in the foreground leaves nothing",),
+                )
+            )
+
+
+def _detach(args: argparse.Namespace) -> int:
+    from nsrun.cli.inputs import load_spec
+    from nsrun.runtime import detached, life, store
+
+    spec = _named(load_spec(args.spec, args.command), args.name)
+    if args.replace:
+        life.make_room(spec.name)
+    options = detached.Options(words=tuple(sys.argv[1:]), remove=args.rm)
+    started = detached.run(spec, options)
+    if started.status == 0:
+        print(spec.name, started.record.id[: store.SHORT_ID])
+    return started.status
 
 
 def _replay_natively(program: str, args: argparse.Namespace) -> NoReturn:
@@ -90,6 +158,7 @@ def _plan_and_keep(args: argparse.Namespace) -> Plan:
 
     with recording() as read:
         spec, warnings = load(args.spec, args.command)
+    spec = _named(spec, args.name)
     if warnings:
         report(warnings)
     if args.trace or args.no_cache or warnings:

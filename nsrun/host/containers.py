@@ -7,7 +7,7 @@ import os
 import socket
 import stat
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 
 from nsrun.host import paths, procfs
 
@@ -55,7 +55,7 @@ def _usable(parent: str, uid: int) -> str | None:
 def running(names: Iterable[str], state: str | None, uid: int) -> dict[str, int]:
     """The pid of the container's process for each name that runs, as this pid namespace sees it.
 
-    A container with a state folder runs if and only if its lock is held; a run without one
+    A container with a folder runs if and only if the folder's lock is held; a run without one
     holds the abstract socket of its name.
     """
     found: dict[str, int] = {}
@@ -70,44 +70,21 @@ def running(names: Iterable[str], state: str | None, uid: int) -> dict[str, int]
 
 
 def _by_lock(name: str, state: str | None, uid: int) -> int:
-    for ident, record in _locked(state, uid, name):
-        pid = record.get("pid")
-        right = record.get("format") == 1 and record.get("name") == name == ident
-        if right and isinstance(pid, int) and pid > 0 and procfs.runs(pid):
-            return pid
-    return 0
-
-
-def _locked(
-    state: str | None, uid: int, name: str
-) -> Iterator[tuple[str, Mapping[str, object]]]:
-    """(name, state.json) of the folders ``NAME.PID`` whose lock is held."""
-    if state is None:
-        return
+    """The pid that the monitor has written down, while it holds the lock."""
+    if state is None or "/" in name:
+        return 0
     opened = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     try:
-        top = os.open(state, opened)
+        folder = os.open(os.path.join(state, "containers", name), opened)
     except (OSError, ValueError):
-        return
+        return 0
     try:
-        if os.fstat(top).st_uid != uid:
-            return
-        for entry in sorted(os.listdir(top)):
-            stem, dot, pid = entry.rpartition(".")
-            if not dot or stem != name or not pid.isdigit():
-                continue
-            try:
-                folder = os.open(entry, opened, dir_fd=top)
-            except OSError:
-                continue
-            try:
-                record = _record(folder) if _is_locked(folder) else None
-            finally:
-                os.close(folder)
-            if record is not None:
-                yield stem, record
+        if os.fstat(folder).st_uid != uid or not _is_locked(folder):
+            return 0
+        pid = _pid(folder)
     finally:
-        os.close(top)
+        os.close(folder)
+    return pid if pid and procfs.runs(pid) else 0
 
 
 def _is_locked(folder: int) -> bool:
@@ -128,22 +105,16 @@ def _is_locked(folder: int) -> bool:
     return False
 
 
-def _record(folder: int) -> Mapping[str, object] | None:
-    import json
-
+def _pid(folder: int) -> int:
     try:
-        handle = os.open("state.json", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+        handle = os.open("pid", os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
     except OSError:
-        return None
+        return 0
     try:
-        data = paths.read_regular(handle)
+        word = (paths.read_regular(handle) or b"").strip()
     finally:
         os.close(handle)
-    try:
-        value = json.loads(data or b"")
-    except (ValueError, RecursionError):
-        return None
-    return value if isinstance(value, dict) else None
+    return int(word) if word.isdigit() else 0
 
 
 # --- the abstract socket -----------------------------------------------------------------------

@@ -74,9 +74,10 @@ def switch_mark(state: str, netns: int, key: str) -> str:
 class Forwarding:
     """The way out of the caller's network namespace, and what lets packets through.
 
-    ``netns``: its inode. ``ipv4``: the interfaces that routes lead through, ``ipv6``: those with an
-    address that is not the link's alone; without loopback and the ends of containers' pairs. ``switches``: the sysctls that there are, as
-    files below /proc/sys ("net/ipv4/conf/eth0/forwarding").
+    ``netns``: its inode. ``ipv4``: the interfaces that routes lead through, ``ipv6``: those with
+    an address that is not the link's alone; without loopback and the ends of containers' pairs.
+    ``switches``: the sysctls that there are, as files below /proc/sys
+    ("net/ipv4/conf/eth0/forwarding").
     """
 
     netns: int

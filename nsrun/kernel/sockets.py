@@ -36,6 +36,23 @@ def socket_unix(*, save: Reg) -> Call:
     )
 
 
+def socket_datagram(*, save: Reg) -> Call:
+    """socket(2): a datagram socket of this host (unix(7))."""
+    kind = abi.SocketType.SOCK_DGRAM | abi.SocketType.SOCK_CLOEXEC
+    return Call(
+        name="socket",
+        args=(calls.enum(abi.SocketFamily.AF_UNIX), calls.flags(kind, abi.SocketType), Int(0)),
+        save=save,
+    )
+
+
+def connect_unix(fd: Reg, path: str) -> Call:
+    """connect(2) to a socket in the file system; ``path`` has room for 107 bytes (unix(7))."""
+    address = struct.pack("=H", abi.SocketFamily.AF_UNIX) + calls.os_bytes(path) + b"\0"
+    text = f'{{AF_UNIX, "{path}"}}'
+    return Call(name="connect", args=(fd, Bytes(address, text), Int(len(address))))
+
+
 def bind_abstract(fd: Reg, name: str) -> Call:
     """bind(2) to a name in the abstract namespace, which goes with the socket (unix(7))."""
     address = struct.pack("=H", abi.SocketFamily.AF_UNIX) + b"\0" + calls.os_bytes(name)

@@ -23,6 +23,7 @@ from nsrun.plan.hooks import run_hooks, when_stopped
 from nsrun.plan.identity import Identity, identity, words
 from nsrun.plan.launch import Launch, launch
 from nsrun.plan.model import Needs, Plan, Source, Track
+from nsrun.plan.notify import tell_ready
 from nsrun.plan.ops import EXEC, Clone, Op, SendFd, Signal, Wait
 from nsrun.plan.pins import pin_namespaces
 from nsrun.plan.tree import Tree
@@ -33,9 +34,10 @@ from nsrun.spec.model import Namespace, NamespaceType, Spec
 OLDEST_KERNEL = "5.15"
 
 
-def plan(spec: Spec, facts: Facts) -> Plan:
+def plan(spec: Spec, facts: Facts, *, notify: str = "") -> Plan:
     """The program that starts ``spec`` on the machine of ``facts``.
 
+    ``notify``: the path of a socket that is told when the command runs, "" for none.
     Raises NsrunError (NS3xx, NS4xx) with everything that this machine or caller cannot do.
     """
     draft = Draft(spec)
@@ -45,9 +47,11 @@ def plan(spec: Spec, facts: Facts) -> Plan:
     network.connect(draft, facts, started)
     tree = _furnish(draft, facts, who, started)
     pty = process.open_terminal(draft, who, started, tree)
-    stdin = process.open_stdin(draft, started)
+    # Detached, a standard input that is to be held open is the monitor's to hold, for attach.
+    held = bool(notify) and spec.stdin == "open"
+    stdin = None if held else process.open_stdin(draft, started)
     _enter(draft, tree)
-    _limit_and_run(draft, facts, who, started, pty, stdin)
+    _limit_and_run(draft, facts, who, started, pty, stdin, notify)
     return finished(draft, facts)
 
 
@@ -175,6 +179,7 @@ def _limit_and_run(
     started: Launch,
     pty: Reg | None,
     stdin: Reg | None,
+    notify: str,
 ) -> None:
     spec = draft.spec
     security.set_limits(draft, facts)
@@ -198,6 +203,8 @@ def _limit_and_run(
         Wait(sync=EXEC, channel=started.outer, signals=started.signals),
         at="command",
     )
+    if notify:
+        tell_ready(draft, notify, started.child)
     run_hooks(draft, facts, "poststart", spec.hooks.poststart, started.child)
     process.supervise(draft, started, terminal)
 

@@ -208,6 +208,8 @@ def _clone_through_stage(draft: Draft, facts: Facts, identity: Identity, regs: L
         undo=_kill(regs.pidfd),
     )
     _die_with_parent(draft)
+    # ioctl_tty(2): only the leader of a session takes a terminal, and the stage leads its own.
+    draft.child("lead a session of its own", calls.setsid(), rule="nothing is inherited")
     _claim_name(draft, regs)
     if identity.maps is not None and not early:
         draft.child(

@@ -20,6 +20,7 @@ from nsrun.spec.model import Spec
 from nsrun.spec.path import top_key
 from nsrun.spec.reader import Reader, Value
 
+_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 _SUFFIX = re.compile(r"(?:\.(?:ya?ml|json))?(?:\.j2)?\Z")
 
 
@@ -160,6 +161,11 @@ def _command(
     # sh -c TEXT NAME ARG...: what follows the text is $0 and then $1 (sh(1)).
     shell = (written[0],) if args and isinstance(data.get("command"), str) else ()
     return written + shell + args
+
+
+def is_name(text: str) -> bool:
+    """Whether a container may be called so: the same as `name` in the schema."""
+    return _NAME.fullmatch(text) is not None
 
 
 def default_name(file: str) -> str:

@@ -177,7 +177,7 @@ def _addresses_once(spec: Spec, interface: Interface) -> Problems:
                     spec,
                     "NS318",
                     path,
-                    f"IPv6 needs an MTU of 1280 bytes, this interface has {interface.mtu}",
+                    f"an MTU of {interface.mtu} bytes is too small for IPv6, which needs 1280",
                 )
 
 

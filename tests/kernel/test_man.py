@@ -31,6 +31,19 @@ STATUSES = {
     "nsrun diff yesterday.plan.json web.yaml": 0,
     "nsrun diff web.yaml web-readonly.yaml": 1,
 }
+# A container for the commands that are about one; it ends by itself soon.
+LIVE = {
+    "name": "web",
+    "namespaces": ["user", "mount", "network", "pid"],
+    "mounts": [{"type": "proc", "target": "/proc"}],
+    "stop_timeout": "1s",
+    "command": ["/bin/sh", "-c", "trap 'exit 0' TERM HUP; echo up; sleep 1.5 & wait $!"],
+}
+ABOUT_A_CONTAINER = (
+    *("attach", "exec", "inspect", "kill", "logs", "pause", "port", "restart", "rm", "start"),
+    *("stop", "top", "unpause", "wait"),
+)
+SILENT = ("unpin", "compile", "cache", "web.yaml", "attach", "port", "exec")
 FOR_ROOT = {"nsrun unpin ./uts"}
 
 
@@ -104,6 +117,15 @@ def test_an_example_runs(line: str, anyone: Runner, folder: Path) -> None:
         before = "nsrun plan --json web.yaml > yesterday.plan.json && "
     if line == "nsrun plan --brief quickstart":
         before = "nsrun compile specs/quickstart.yaml -o quickstart && "
+    after = ""
+    if line.split()[1] in ABOUT_A_CONTAINER:
+        (folder / "live.yaml").write_text(json.dumps(LIVE))
+        before = "nsrun run -d live.yaml >/dev/null && "
+        before += "nsrun stop web >/dev/null && " if line.split()[1] in ("start", "rm") else ""
+        before += "nsrun pause web >/dev/null && " if line.split()[1] == "unpause" else ""
+        after = "; status=$?; nsrun rm --force web >/dev/null 2>&1; exit $status"
+    elif line.split()[1:3] == ["run", "-d"]:
+        after = "; status=$?; nsrun rm --force web >/dev/null 2>&1; exit $status"
     if line in FOR_ROOT:
         if anyone.user.uid != 0:
             status, _, err = run(anyone, folder, line)
@@ -113,12 +135,12 @@ def test_an_example_runs(line: str, anyone: Runner, folder: Path) -> None:
         spec = {"namespaces": [{"type": "uts", "pin": "./uts"}], "command": "true"}
         (folder / "pin.yaml").write_text(json.dumps(spec))
         before = "nsrun pin.yaml && "
-    status, out, err = run(anyone, folder, line, before)
+    status, out, err = run(anyone, folder, line + after, before)
     assert status == STATUSES.get(line, 0), err
     assert "error" not in err
     written = re.search(r"> (\S+)$", line)
     if written is None:
-        assert out or line.split()[1] in ("unpin", "compile", "cache", "web.yaml"), "says nothing"
+        assert out or line.split()[1] in SILENT, "says nothing"
     if "--format json" in line or line.startswith("nsrun schema plan"):
         json.loads(out)
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 import pytest
 
+from nsrun.cli import start
 from nsrun.diag import CODES, Diagnostic, NsrunError
 from nsrun.host import native
 from nsrun.kernel import calls
@@ -28,7 +29,8 @@ from nsrun.plan.ops import Spawn
 from nsrun.render.diagnostic import render
 from nsrun.render.failure import Explain, no_explanation, outcome_diagnostics
 from nsrun.replay.outcome import Failure, Kind, Outcome, UndoFailure
-from nsrun.runtime import compiled
+from nsrun.runtime import compiled, life, store
+from nsrun.runtime.store import Container
 from nsrun.spec.load import load
 from nsrun.spec.model import NamespaceType
 from tests.support import plans
@@ -212,6 +214,43 @@ def no_native() -> tuple[Diagnostic, ...]:
     return caught.value.diagnostics
 
 
+def container(*, ended: bool) -> Container:
+    record = store.Record(
+        id="ab" * 32,
+        name="web",
+        spec=str(Path.cwd() / FILE),
+        sha256="",
+        command=("httpd",),
+        created=1,
+    )
+    status = store.Status.EXITED if ended else store.Status.RUNNING
+    return Container(record=record, folder=str(Path.cwd() / "none"), status=status)
+
+
+def no_container() -> tuple[Diagnostic, ...]:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(NsrunError) as caught:
+        patch.setattr(store, "everything", lambda: [container(ended=False)])
+        store.find("wep")
+    return caught.value.diagnostics
+
+
+def name_taken() -> tuple[Diagnostic, ...]:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(NsrunError) as caught:
+        patch.setattr(store, "folder", lambda: str(Path.cwd()))
+        patch.setattr(store, "load", lambda place: container(ended=True))
+        Path("web").mkdir()
+        store.claim("web")
+    return caught.value.diagnostics
+
+
+def not_running() -> tuple[Diagnostic, ...]:
+    return life.not_running(container(ended=True)).diagnostics
+
+
+def changed_since() -> tuple[Diagnostic, ...]:
+    return (start.changed(container(ended=True).record),)
+
+
 SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS003": at_fault,
     "NS317": unknown_user,
@@ -234,6 +273,10 @@ SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS602": lambda: command_fails(13, 126),
     "NS603": times_out,
     "NS604": drops_signal,
+    "NS605": no_container,
+    "NS606": name_taken,
+    "NS607": not_running,
+    "NS608": changed_since,
 }
 # What a mended spec is planned with, where the caller is not root on a full kernel.
 MENDED_FACTS = {"NS401": NO_TIME_FACTS, "NS402": USER_FACTS, "NS403": USER_FACTS}

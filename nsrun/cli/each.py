@@ -1,0 +1,40 @@
+"""What commands about several containers share: one after the other, none stops another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from nsrun.diag import Diagnostic, NsrunError
+
+if TYPE_CHECKING:
+    from nsrun.runtime.store import Container
+
+
+def each(words: Sequence[str], act: Callable[[Container], object]) -> int:
+    """Do ``act`` with the container of each word and print its name; 1 where any failed."""
+    from nsrun.cli.output import report
+    from nsrun.runtime import store
+
+    failed = False
+    for word in words:
+        try:
+            container = store.find(word)
+            act(container)
+        except NsrunError as error:
+            report(error.diagnostics)
+            failed = True
+        else:
+            print(container.record.name, flush=True)
+    return 1 if failed else 0
+
+
+def signal_number(word: str) -> int:
+    """Raises NsrunError (NS002) for what is no signal."""
+    from nsrun.kernel import abi
+    from nsrun.spec.names import signal_name
+
+    name = signal_name(word)
+    if name is None:
+        raise NsrunError(Diagnostic(code="NS002", summary=f"no signal is called {word}"))
+    return abi.signal_number(name)

@@ -1,0 +1,105 @@
+"""``nsrun ps``: the containers that were left running, or that have ended and are still there."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from nsrun.cli.parser import add_format, examples
+
+if TYPE_CHECKING:
+    from nsrun.runtime.store import Container
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Lists the containers of this user that `nsrun run -d` has left running; with -a also "
+        "those that have ended and not been removed."
+    )
+    parser.add_argument("-a", "--all", action="store_true", help="also those that have ended")
+    parser.add_argument("-q", "--quiet", action="store_true", help="print ids alone")
+    parser.add_argument("--no-trunc", action="store_true", help="print everything at full length")
+    add_format(parser)
+    examples(
+        parser,
+        """
+nsrun ps -a
+nsrun ps --format json
+""",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    from nsrun.cli.tables import columns
+    from nsrun.runtime import store
+
+    found = [c for c in store.everything() if args.all or c.alive]
+    if args.format == "json":
+        import json
+
+        print(json.dumps([_as_data(c) for c in found], indent=2))
+        return 0
+    if args.quiet:
+        for container in found:
+            print(container.record.id[: None if args.no_trunc else store.SHORT_ID])
+        return 0
+    rows = [_row(container, args.no_trunc) for container in found]
+    head = ("NAME", "ID", "SPEC", "COMMAND", "CREATED", "STATUS", "PORTS", "ADDRESSES")
+    sys.stdout.write(columns(head, rows))
+    return 0
+
+
+def _row(container: Container, whole: bool) -> tuple[str, ...]:
+    import shlex
+
+    from nsrun.cli.tables import ago, cut
+    from nsrun.runtime import store
+
+    record = container.record
+    command = shlex.join(record.command)
+    return (
+        record.name,
+        record.id if whole else record.id[: store.SHORT_ID],
+        record.spec if whole else record.spec.rpartition("/")[2],
+        command if whole else cut(command, 24),
+        f"{ago(record.created)} ago",
+        status(container),
+        ", ".join(record.ports),
+        ", ".join(record.addresses),
+    )
+
+
+def status(container: Container) -> str:
+    """As Docker words it: ``Up 3 minutes``, ``Exited (0) 2 hours ago``."""
+    from nsrun.cli.tables import ago
+    from nsrun.runtime.store import Status
+
+    match container.status:
+        case Status.RUNNING:
+            return f"Up {ago(container.started)}"
+        case Status.PAUSED:
+            return f"Up {ago(container.started)} (Paused)"
+        case Status.EXITED:
+            return f"Exited ({container.exit_status}) {ago(container.finished)} ago"
+        case other:
+            return other.value.capitalize()
+
+
+def _as_data(container: Container) -> dict[str, object]:
+    record = container.record
+    return {
+        "name": record.name,
+        "id": record.id,
+        "spec": record.spec,
+        "command": list(record.command),
+        "created": record.created,
+        "status": container.status.value,
+        "pid": container.pid,
+        "started": container.started,
+        "finished": container.finished,
+        "exit_status": container.exit_status,
+        "ports": list(record.ports),
+        "addresses": list(record.addresses),
+        "labels": dict(record.labels),
+    }

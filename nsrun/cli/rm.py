@@ -1,0 +1,23 @@
+"""``nsrun rm``: containers that have ended are removed, with their logs."""
+
+from __future__ import annotations
+
+import argparse
+
+from nsrun.cli.parser import examples
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Removes containers that have ended, with their logs; their names are free then."
+    )
+    parser.add_argument("-f", "--force", action="store_true", help="kill those that are running")
+    parser.add_argument("container", nargs="+", metavar="CONTAINER", help="a name or id")
+    examples(parser, "nsrun rm web")
+
+
+def main(args: argparse.Namespace) -> int:
+    from nsrun.cli.each import each
+    from nsrun.runtime import life
+
+    return each(args.container, lambda c: life.remove(c, force=args.force))

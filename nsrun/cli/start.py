@@ -1,0 +1,71 @@
+"""``nsrun start``: containers that have ended run again, by their stored plans."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from nsrun.cli.parser import examples
+
+if TYPE_CHECKING:
+    from nsrun.diag import Diagnostic
+    from nsrun.runtime.store import Container, Record
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Replays the stored plan of each container. A spec that has changed since is said; "
+        "`nsrun run -d --replace` plans anew."
+    )
+    parser.add_argument("container", nargs="+", metavar="CONTAINER", help="a name or id")
+    examples(parser, "nsrun start web")
+
+
+def main(args: argparse.Namespace) -> int:
+    from nsrun.cli.each import each
+
+    return each(args.container, begin)
+
+
+def begin(container: Container) -> None:
+    """Start one; raises NsrunError where it runs, or does not start."""
+    from nsrun.diag import Diagnostic, NsrunError
+    from nsrun.runtime import detached
+
+    record = container.record
+    if container.alive:
+        raise NsrunError(
+            Diagnostic(code="NS606", summary=f"the container {record.name} is running already")
+        )
+    if _has_changed(record):
+        from nsrun.cli.output import report
+
+        report([changed(record)])
+    started = detached.again(container)
+    if started.status:
+        raise SystemExit(started.status)
+
+
+def changed(record: Record) -> Diagnostic:
+    """NS608, a warning."""
+    from nsrun.diag import Diagnostic, Severity
+
+    return Diagnostic(
+        code="NS608",
+        severity=Severity.WARNING,
+        summary=f"{record.spec} has changed since {record.name} was made",
+        help=("the stored plan is replayed; `nsrun run -d --replace` plans anew",),
+    )
+
+
+def _has_changed(record: Record) -> bool:
+    import hashlib
+
+    if record.spec == "-":
+        return False
+    try:
+        with open(record.spec, "rb") as file:
+            text = file.read()
+    except OSError:
+        return True
+    return hashlib.sha256(text).hexdigest() != record.sha256

@@ -1,0 +1,30 @@
+"""``nsrun stop``: containers are ended in good order."""
+
+from __future__ import annotations
+
+import argparse
+
+from nsrun.cli.parser import examples
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Sends each container's stop_signal, and SIGKILL when its stop_timeout has passed. "
+        "Prints the names of those that have ended."
+    )
+    parser.add_argument(
+        "-t",
+        "--time",
+        type=float,
+        metavar="SECONDS",
+        help="kill it after so long, not after the spec's stop_timeout",
+    )
+    parser.add_argument("container", nargs="+", metavar="CONTAINER", help="a name or id")
+    examples(parser, "nsrun stop web")
+
+
+def main(args: argparse.Namespace) -> int:
+    from nsrun.cli.each import each
+    from nsrun.runtime import life
+
+    return each(args.container, lambda c: life.stop(c, args.time))

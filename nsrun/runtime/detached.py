@@ -1,0 +1,168 @@
+"""Starting a container that goes on by itself: its folder, and the monitor that keeps it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from nsrun.plan.model import Plan
+from nsrun.runtime import store
+from nsrun.runtime.store import Record
+from nsrun.spec.model import Network, Port, Spec
+
+MONITOR = "nsrun-monitor"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """``words``: the command line that asks; ``remove``: the folder goes with the end."""
+
+    words: tuple[str, ...] = ()
+    remove: bool = False
+    stack: str = ""
+    service: str = ""
+    log_size: int = 10 << 20
+    log_files: int = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Started:
+    """``status`` 0 where the command runs (or ran and ended), else nsrun's exit status; what
+    there is to say has been said on standard error."""
+
+    record: Record
+    folder: str
+    status: int
+    monitor: int = -1
+
+
+def socket_of(folder: str) -> str:
+    return os.path.join(folder, "notify")
+
+
+def record_of(spec: Spec, options: Options) -> Record:
+    """What is written down of a container that is about to be made."""
+    network = spec.network or Network()
+    return Record(
+        id=store.new_id(),
+        name=spec.name,
+        spec=spec.file if spec.file == "-" else os.path.abspath(spec.file),
+        sha256=spec.sha256,
+        command=spec.command,
+        created=time.time_ns(),
+        words=options.words,
+        cwd=os.getcwd(),
+        tty=spec.tty,
+        stdin=spec.tty or spec.stdin == "open",
+        stop_signal=spec.stop_signal,
+        stop_timeout=spec.stop_timeout,
+        ports=tuple(shown_port(port) for port in network.ports),
+        addresses=tuple(str(a.ip) for i in network.interfaces for a in i.addresses),
+        labels=dict(spec.labels),
+        log_size=options.log_size,
+        log_files=options.log_files,
+        remove=options.remove,
+        stack=options.stack,
+        service=options.service,
+    )
+
+
+def shown_port(port: Port) -> str:
+    """As `docker ps` shows it: ``127.0.0.1:8080->80/tcp``."""
+
+    def numbers(first: int) -> str:
+        return str(first) if port.count == 1 else f"{first}-{first + port.count - 1}"
+
+    place = f"[{port.address}]" if port.address is not None and port.address.version == 6 else (
+        str(port.address or "0.0.0.0")
+    )
+    return f"{place}:{numbers(port.host)}->{numbers(port.container)}/{port.protocol}"
+
+
+def run(spec: Spec, options: Options = Options()) -> Started:
+    """Start ``spec`` detached; returns when its command has been executed, or could not be.
+
+    Raises NsrunError (NS606) where its name is taken, and whatever planning it raises. What has
+    never run leaves no folder.
+    """
+    folder = store.claim(spec.name)
+    started = False
+    try:
+        plan = _plan(spec, folder)
+        record = record_of(spec, options)
+        _keep(folder, plan)
+        store.save(folder, record)
+        result = start(folder, record)
+        started = result.status == 0
+        return result
+    finally:
+        if not started:
+            store.remove(folder)
+
+
+def _plan(spec: Spec, folder: str) -> Plan:
+    from nsrun.host.facts import gather
+    from nsrun.plan.build import plan, wanted
+
+    return plan(spec, gather(wanted(spec)), notify=socket_of(folder))
+
+
+def _keep(folder: str, plan: Plan) -> None:
+    from nsrun.plan.binary import encode
+
+    store.write(folder, "plan", encode(plan))
+
+
+def again(container: store.Container, options: Options | None = None) -> Started:
+    """Replay the stored plan of a container that has ended."""
+    record = container.record
+    if options is not None:
+        record = replace(record, remove=options.remove)
+    return start(container.folder, record)
+
+
+def start(folder: str, record: Record) -> Started:
+    """Start a monitor on a folder that has a plan, and wait for what it tells."""
+    ours, theirs = os.pipe()
+    place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    plan = os.open(os.path.join(folder, "plan"), os.O_RDONLY)
+    try:
+        chosen = (("t", record.tty), ("i", record.stdin), ("r", record.remove))
+        letters = "".join(letter for letter, is_set in chosen if is_set)
+        words = [
+            *(MONITOR, str(place), str(plan), str(theirs), letters or "-"),
+            *(str(record.log_size), str(record.log_files), record.name),
+        ]
+        monitor = _spawn(words, (place, plan, theirs))
+    finally:
+        for fd in (place, plan, theirs):
+            os.close(fd)
+    with open(ours, "rb") as pipe:
+        said = pipe.read().split()
+    if len(said) == 2 and said[0] == b"ready":
+        return Started(record=record, folder=folder, status=0, monitor=monitor)
+    os.waitpid(monitor, 0)
+    code = int(said[1]) if len(said) == 2 and said[1].isdigit() else 125
+    return Started(record=record, folder=folder, status=code or 125, monitor=-1)
+
+
+def _spawn(words: Sequence[str], fds: tuple[int, ...]) -> int:
+    from nsrun.host import native
+    from nsrun.runtime import monitor
+
+    program = native.find() if native.choice(os.environ)[0] == "native" else None
+    for fd in fds:
+        os.set_inheritable(fd, True)
+    if program is not None:
+        actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
+        return os.posix_spawn(
+            program,
+            list(words),
+            os.environ,
+            file_actions=actions,
+            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT],
+        )
+    return monitor.spawn(words)

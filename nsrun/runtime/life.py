@@ -1,0 +1,175 @@
+"""What is done to containers that are there: stopped, killed, waited for, removed."""
+
+from __future__ import annotations
+
+import os
+import signal
+
+from nsrun.diag import Diagnostic, NsrunError
+from nsrun.runtime import store
+from nsrun.runtime.control import Monitor
+from nsrun.runtime.store import Container, Status
+
+# After SIGKILL everything ends but what sits in the kernel.
+_PATIENCE = 10.0
+
+
+def not_running(container: Container) -> NsrunError:
+    """NS607"""
+    name = container.record.name
+    return NsrunError(
+        Diagnostic(
+            code="NS607",
+            summary=f"the container {name} is not running",
+            help=(f"nsrun start {name}",),
+        )
+    )
+
+
+def monitor_of(container: Container) -> Monitor:
+    """Raises NsrunError (NS607) where it does not run."""
+    try:
+        return Monitor(container)
+    except ConnectionError:
+        raise not_running(container) from None
+
+
+def stop(container: Container, timeout: float | None = None) -> int | None:
+    """End it in good order; its exit status, None where it had ended before.
+
+    The launcher sends its stop_signal and, ``stop_timeout`` later, SIGKILL; ``timeout`` in
+    seconds shortens that. Raises NsrunError where it outlives SIGKILL.
+    """
+    if not container.alive:
+        return None
+    try:
+        monitor = Monitor(container)
+    except ConnectionError:
+        return None
+    with monitor:
+        _resume(container)
+        monitor.stop(signal.SIGTERM)
+        allowed = container.record.stop_timeout / 10**9 + _PATIENCE
+        status = monitor.wait(allowed if timeout is None else timeout)
+        if status is None:
+            monitor.kill(signal.SIGKILL)
+            status = monitor.wait(_PATIENCE)
+    if status is None:
+        raise NsrunError(
+            Diagnostic(code="NS504", summary=f"{container.record.name} does not end when killed")
+        )
+    return status
+
+
+def _resume(container: Container) -> None:
+    """A stopped process handles no signal but SIGKILL and SIGCONT."""
+    if container.status is Status.PAUSED:
+        unpause(container)
+
+
+def kill(container: Container, number: int) -> None:
+    """A signal for the container's process, by its pidfd. Raises NsrunError (NS607)."""
+    with monitor_of(container) as monitor:
+        monitor.kill(number)
+
+
+def wait(container: Container) -> int:
+    """The exit status, once it has ended; 137 where its monitor was killed."""
+    if container.alive:
+        try:
+            with Monitor(container) as monitor:
+                status = monitor.wait()
+                if status is not None and status >= 0:
+                    return status
+        except ConnectionError:
+            pass
+    again = store.load(container.folder)
+    known = again.exit_status if again is not None else container.exit_status
+    return 128 + signal.SIGKILL if known is None else known
+
+
+def remove(container: Container, *, force: bool = False) -> None:
+    """Take it away. Raises NsrunError (NS606) where it runs and ``force`` is not given."""
+    if container.alive:
+        if not force:
+            raise NsrunError(
+                Diagnostic(
+                    code="NS606",
+                    summary=f"the container {container.record.name} is running",
+                    help=(f"nsrun stop {container.record.name}", "or nsrun rm --force"),
+                )
+            )
+        stop(container, timeout=0.0)
+    until_unlocked(container)
+    store.remove(container.folder)
+
+
+def until_unlocked(container: Container) -> None:
+    """The monitor tells its end before it lets go of the lock."""
+    import time
+
+    deadline = time.monotonic() + _PATIENCE
+    while store.is_locked(container.folder) and time.monotonic() < deadline:
+        time.sleep(0.001)
+
+
+def make_room(name: str) -> None:
+    """Stop and remove the container that has ``name``, if there is one."""
+    found = store.load(os.path.join(store.folder(), name))
+    if found is not None:
+        stop(found)
+        remove(found, force=True)
+
+
+# --- pausing ---------------------------------------------------------------------------------
+
+
+def pause(container: Container) -> None:
+    """Stop every process of it (SIGSTOP). Raises NsrunError (NS607)."""
+    if not container.running:
+        raise not_running(container)
+    stopped: set[int] = set()
+    # What was forked before its parent was stopped is found the next time around.
+    while fresh := [pid for pid in processes(container.pid) if pid not in stopped]:
+        for pid in fresh:
+            _signal(pid, signal.SIGSTOP)
+        stopped.update(fresh)
+
+
+def unpause(container: Container) -> None:
+    """Let every process go on (SIGCONT). Raises NsrunError (NS607)."""
+    if not container.running:
+        raise not_running(container)
+    for pid in processes(container.pid):
+        _signal(pid, signal.SIGCONT)
+
+
+def processes(pid: int) -> list[int]:
+    """The container's process and what descends from it, itself first."""
+    children: dict[int, list[int]] = {}
+    for name in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{name}/stat", encoding="utf-8", errors="replace") as file:
+                parent = int(file.read().rpartition(")")[2].split()[1])
+        except (OSError, IndexError, ValueError):
+            continue
+        children.setdefault(parent, []).append(int(name))
+    found, queue = [], [pid]
+    while queue:
+        one = queue.pop(0)
+        found.append(one)
+        queue += sorted(children.get(one, ()))
+    return found
+
+
+def _signal(pid: int, number: int) -> None:
+    try:
+        fd = os.pidfd_open(pid)
+    except OSError:
+        return
+    try:
+        signal.pidfd_send_signal(fd, number)
+    except OSError:
+        pass
+    finally:
+        os.close(fd)

@@ -1,0 +1,321 @@
+"""The folders of detached containers: what is known of each, and whether it runs.
+
+docs/decisions/0019-state.md has the files. A folder's lock is the truth; nothing here keeps any.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+
+from nsrun.diag import Diagnostic, NsrunError
+from nsrun.host import paths
+from nsrun.host.containers import state_folder
+
+FORMAT = 1
+ID_BYTES = 32
+SHORT_ID = 12
+_LIMIT = 4 << 20
+
+
+class Status(StrEnum):
+    """As Docker names them; ``dead``: its monitor was killed, and nobody knows how it ended."""
+
+    CREATED = "created"
+    RUNNING = "running"
+    PAUSED = "paused"
+    RESTARTING = "restarting"
+    EXITED = "exited"
+    DEAD = "dead"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Record:
+    """container.json: what does not change while the container is there.
+
+    ``created`` is in nanoseconds since 1970; ``stop_timeout`` in nanoseconds. ``log_size`` is in
+    bytes, 0 for a log that is never rotated. ``spec``: the absolute path, ``-`` for standard
+    input; ``sha256`` of its text. ``remove``: the folder goes with the container's end.
+    """
+
+    id: str
+    name: str
+    spec: str
+    sha256: str
+    command: tuple[str, ...]
+    created: int
+    words: tuple[str, ...] = ()
+    cwd: str = "/"
+    tty: bool = False
+    stdin: bool = False
+    stop_signal: str = "SIGTERM"
+    stop_timeout: int = 10 * 10**9
+    ports: tuple[str, ...] = ()
+    addresses: tuple[str, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+    log_size: int = 10 << 20
+    log_files: int = 3
+    remove: bool = False
+    stack: str = ""
+    service: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Container:
+    """A record, and what its folder says now. ``pid`` 0, ``started`` and ``finished`` 0 (in
+    nanoseconds since 1970) and ``exit_status`` None where there is none."""
+
+    record: Record
+    folder: str
+    status: Status
+    pid: int = 0
+    started: int = 0
+    finished: int = 0
+    exit_status: int | None = None
+
+    @property
+    def running(self) -> bool:
+        return self.status in (Status.RUNNING, Status.PAUSED)
+
+    @property
+    def alive(self) -> bool:
+        """Whether a monitor is there: it runs, or is about to."""
+        return self.running or self.status is Status.CREATED
+
+
+def folder(environ: Mapping[str, str] = os.environ) -> str:
+    """The folder with a folder for each container; raises NsrunError where there can be none."""
+    state = state_folder(os.getuid(), environ)
+    if state is None:
+        raise NsrunError(
+            Diagnostic(
+                code="NS402",
+                summary="there is no folder for running containers",
+                why=("neither $XDG_RUNTIME_DIR nor /run/user/UID is a folder of this user",),
+                help=("log in anew, or make one and name it in XDG_RUNTIME_DIR",),
+            )
+        )
+    return os.path.join(state, "containers")
+
+
+# --- making ----------------------------------------------------------------------------------
+
+
+def new_id() -> str:
+    return secrets.token_hex(ID_BYTES)
+
+
+def claim(name: str) -> str:
+    """Make the folder of ``name``, which is then this caller's; returns it.
+
+    Raises NsrunError (NS606) where the name is taken.
+    """
+    place = os.path.join(folder(), name)
+    while True:
+        os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+        try:
+            os.mkdir(place, 0o700)
+        except FileNotFoundError:
+            # Somebody's last container has just gone, and the empty folder with it.
+            continue
+        except FileExistsError:
+            raise NsrunError(_taken(name)) from None
+        return place
+
+
+def _taken(name: str) -> Diagnostic:
+    found = load(os.path.join(folder(), name))
+    if found is not None and found.alive:
+        return Diagnostic(
+            code="NS606",
+            summary=f"a container {name} is running",
+            help=(
+                f"nsrun stop {name}",
+                "or give this one another name: --name NAME",
+                "or put it in its place: --replace",
+            ),
+        )
+    return Diagnostic(
+        code="NS606",
+        summary=f"the name {name} belongs to a container that has ended",
+        help=(f"nsrun rm {name}", "or put this one in its place: --replace"),
+    )
+
+
+def write(place: str, name: str, data: bytes) -> None:
+    """A file of a container's folder, whole or not there."""
+    temporary = os.path.join(place, f".{name}")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    with open(os.open(temporary, flags, 0o600), "wb") as file:
+        file.write(data)
+    os.rename(temporary, os.path.join(place, name))
+
+
+def save(place: str, record: Record) -> None:
+    data = {"format": FORMAT, **asdict(record)}
+    write(place, "container.json", json.dumps(data, indent=1).encode() + b"\n")
+
+
+def remove(place: str) -> None:
+    """Take a container's folder away, and the folders above that are empty then."""
+    shutil.rmtree(place, ignore_errors=True)
+    above = os.path.dirname(place)
+    for empty in (above, os.path.dirname(above)):
+        with contextlib.suppress(OSError):
+            os.rmdir(empty)
+
+
+# --- reading ---------------------------------------------------------------------------------
+
+
+def everything() -> list[Container]:
+    """All containers, by the time they were made."""
+    try:
+        names = os.listdir(folder())
+    except (FileNotFoundError, NsrunError):
+        return []
+    found = (load(os.path.join(folder(), name)) for name in names)
+    return sorted(
+        (c for c in found if c is not None), key=lambda c: (c.record.created, c.record.name)
+    )
+
+
+def find(word: str) -> Container:
+    """The container of this name, or whose id begins so.
+
+    Raises NsrunError (NS605) for none, or more than one.
+    """
+    known = everything()
+    for container in known:
+        if container.record.name == word:
+            return container
+    found = [c for c in known if word and c.record.id.startswith(word)]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = ", ".join(c.record.name for c in found)
+        raise NsrunError(
+            Diagnostic(code="NS605", summary=f"more than one id begins with {word}: {names}")
+        )
+    import difflib
+
+    close = difflib.get_close_matches(word, [c.record.name for c in known], n=1)
+    raise NsrunError(
+        Diagnostic(
+            code="NS605",
+            summary=f"there is no container {word}",
+            help=(f"did you mean {close[0]}?",) if close else ("`nsrun ps -a` lists all",),
+        )
+    )
+
+
+def load(place: str) -> Container | None:
+    """The container of a folder; None where it is none, or is just being made or taken away."""
+    text = paths.read_file(os.path.join(place, "container.json"), _LIMIT)
+    if text is None:
+        return None
+    try:
+        record = _record(json.loads(text))
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    locked = is_locked(place)
+    pid = _number(paths.read_file(os.path.join(place, "pid")))
+    ended = (paths.read_file(os.path.join(place, "exit")) or "").split()
+    status, started, finished = (
+        (int(ended[0]), int(ended[1]), int(ended[2])) if len(ended) == 3 else (None, 0, 0)
+    )
+    if locked and pid:
+        started = _written(os.path.join(place, "pid"))
+        state = Status.PAUSED if _is_paused(pid) else Status.RUNNING
+        return Container(record=record, folder=place, status=state, pid=pid, started=started)
+    if locked:
+        return Container(record=record, folder=place, status=Status.CREATED)
+    return Container(
+        record=record,
+        folder=place,
+        status=Status.EXITED if status is not None else Status.DEAD,
+        started=started,
+        finished=finished,
+        exit_status=status,
+    )
+
+
+def _record(data: dict[str, object]) -> Record:
+    if data.pop("format") != FORMAT:
+        raise ValueError
+    # JSON has no tuples.
+    values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+    return Record(**values)  # type: ignore[arg-type]
+
+
+def _number(text: str | None) -> int:
+    word = (text or "").strip()
+    return int(word) if word.isdigit() else 0
+
+
+def _written(path: str) -> int:
+    try:
+        return os.stat(path).st_mtime_ns
+    except OSError:
+        return 0
+
+
+def _is_paused(pid: int) -> bool:
+    """Stopped by a signal (proc_pid_stat(5), state T)."""
+    text = paths.read_file(f"/proc/{pid}/stat") or ""
+    return text.rpartition(")")[2].split()[:1] == ["T"]
+
+
+def is_locked(place: str) -> bool:
+    """Whether a monitor holds the folder's lock."""
+    try:
+        lock = os.open(os.path.join(place, "lock"), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        # The only descriptor of this open file: closing it lets go of the lock again.
+        os.close(lock)
+    return False
+
+
+# --- the log ---------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of the log: ``time`` as RFC 3339, ``stream`` stdout or stderr, ``part``: the line
+    goes on in the next one of its stream."""
+
+    time: str
+    stream: str
+    part: bool
+    text: str
+
+
+def log_files(place: str) -> Iterator[str]:
+    """The files of the log, the oldest first."""
+    numbers = [
+        int(name[4:]) for name in os.listdir(place) if name[:4] == "log." and name[4:].isdigit()
+    ]
+    for number in sorted(numbers, reverse=True):
+        yield os.path.join(place, f"log.{number}")
+    if os.path.exists(os.path.join(place, "log")):
+        yield os.path.join(place, "log")
+
+
+def line_of(text: str) -> Line:
+    time, _, rest = text.partition(" ")
+    stream, _, rest = rest.partition(" ")
+    part, _, rest = rest.partition(" ")
+    return Line(time, stream, part == "P", rest)
