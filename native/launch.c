@@ -2,6 +2,7 @@
  *
  *     nsrun-replay FD OPTIONS [FD]   replay the plan in a descriptor (how Python starts a replay);
  *                                    t: take times and tell all, s: stop first
+ *     nsrun-monitor ...              keep a detached container (native/monitor.c)
  *     a compiled spec                replay the plan behind this program's own end
  *     nsrun WORDS                    replay the plan cached for these words, if there is one that
  *                                    still holds; else execute nsrun-python with the same words
@@ -247,6 +248,8 @@ UNUSED NORETURN void nsrun_main(u64 *stack)
         sys_exit(NSRUN_FAILED);
     if (is_word(argv[0], "nsrun-replay"))
         replay_descriptor(argv, envp);
+    if (is_word(argv[0], "nsrun-monitor"))
+        monitor(argv, envp);
     launch_compiled(argv, envp);
     launch_cached(argv, envp);
     execute_python(argv, envp);

@@ -20,6 +20,9 @@ NORETURN void launch(const struct launch *launch, char **envp);
 /* The same words to nsrun-python, which is beside this program. */
 NORETURN void execute_python(char **argv, char **envp);
 
+/* native/monitor.c */
+NORETURN void monitor(char **argv, char **envp);
+
 /* Return where they have nothing to launch. */
 void launch_compiled(char **argv, char **envp);
 void launch_cached(char **argv, char **envp);

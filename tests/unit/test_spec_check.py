@@ -47,18 +47,190 @@ CASES: list[tuple[str, str, str, str, str]] = [
     ("key_is_supported", "profile: none", "NS205", "profile", ""),
     ("key_is_supported", "devices: []", "NS205", "devices", ""),
     ("key_is_supported", "resources: {}", "NS205", "resources", ""),
-    *(
-        ("key_is_supported", f"namespaces: [network]\nnetwork: {{{key}: {value}}}", "NS205",
-         f"network.{key}", "namespaces: [network]\nnetwork: {loopback: false}")
-        for key, value in (("interfaces", "[]"), ("routes", "[]"), ("masquerade", "false"), ("ports", "[]"),
-                           ("dns", "{}"), ("hosts", "{}"), ("mode", "user"))
-    ),
     ("hostname_needs_uts", "hostname: a", "NS301", "hostname", "namespaces: [uts]\nhostname: a"),
     ("hostname_needs_uts", "domainname: a", "NS301", "domainname", "namespaces: [uts]\ndomainname: a"),
     ("idmap_needs_user", "idmap: root", "NS301", "idmap", "namespaces: [user]\nidmap: root"),
     ("idmap_needs_user", "namespaces: [{type: user, path: /proc/self/ns/user}]\nidmap: root", "NS318", "idmap",
      "namespaces: [{type: user, path: /proc/self/ns/user}]"),
     ("network_needs_network", "network: {}", "NS301", "network", "namespaces: [network]\nnetwork: {}"),
+    *(
+        (name, f"namespaces: [network]\nnetwork: {{{bad}}}", code, f"network{path}",
+         f"namespaces: [network]\nnetwork: {{{good}}}")
+        for name, code, bad, path, good in (
+            ("interfaces_have_their_own_name", "NS316", "interfaces: [{name: a, type: dummy}, {name: a, type: bridge}]",
+             ".interfaces[1].name", "interfaces: [{name: a, type: dummy}, {name: b, type: bridge}]"),
+            ("interfaces_have_their_own_name", "NS316", "interfaces: [{name: lo, type: dummy}]", ".interfaces[0].name",
+             "interfaces: [{name: lo0, type: dummy}]"),
+            ("interfaces_have_their_own_name", "NS316", "interfaces: [{name: a, type: veth, peer: {name: v}}, "
+             "{name: b, type: veth, peer: {name: v}}]", ".interfaces[1].peer.name",
+             "interfaces: [{name: a, type: veth, peer: {name: v}}, {name: b, type: veth, peer: {name: v, netns: /n}}]"),
+            ("interfaces_have_their_own_name", "NS316", "interfaces: [{name: a, type: veth, peer: {name: v, container: c}}, "
+             "{name: b, type: veth, peer: {name: v, container: c}}]", ".interfaces[1].peer.name",
+             "interfaces: [{name: a, type: veth, peer: {name: v, container: c}}, "
+             "{name: v, type: veth, peer: {name: v, container: d}}]"),
+            ("interfaces_have_their_own_name", "NS318", "interfaces: [{name: a, type: physical, parent: p}, "
+             "{name: p, type: physical}]", ".interfaces[1].name",
+             "interfaces: [{name: a, type: physical, parent: p}, {name: p, type: macvlan, parent: q}]"),
+            ("interfaces_have_their_own_name", "NS318", "interfaces: [{name: p, type: physical}, "
+             "{name: a, type: physical, parent: p}]", ".interfaces[1].parent",
+             "interfaces: [{name: p, type: physical}, {name: a, type: physical, parent: q}]"),
+            *(
+                ("an_interface_has_what_its_type_needs", "NS318", f"interfaces: [{{name: a, type: {kind}, {key}: {value}}}]",
+                 f".interfaces[0].{key}", f"interfaces: [{{name: a, type: {good}, {key}: {value}}}]")
+                for kind, key, value, good in (
+                    ("ipvlan, parent: p", "mac", "02:00:00:00:00:01", "macvlan, parent: p"),
+                    ("physical", "mac", "02:00:00:00:00:01", "bridge"), ("physical", "mtu", "1400", "dummy"),
+                    ("dummy", "peer", "{}", "veth"), ("bridge", "peer", "{name: v}", "veth"),
+                    ("macvlan, parent: p", "peer", "{bridge: b}", "veth"), ("veth", "parent", "p", "physical"),
+                    ("dummy", "parent", "p", "macvlan"), ("bridge", "id", "7", "vlan, parent: p"),
+                    ("macvlan, parent: p", "id", "7", "vlan, parent: p"), ("veth", "mode", "bridge", "macvlan, parent: p"),
+                    ("vlan, parent: p, id: 7", "mode", "l2", "ipvlan, parent: p"),
+                )
+            ),
+            *(
+                ("an_interface_has_what_its_type_needs", "NS204", f"interfaces: [{{name: a, type: {bad}}}]",
+                 ".interfaces[0]", f"interfaces: [{{name: a, type: {good}}}]")
+                for bad, good in (
+                    ("macvlan", "macvlan, parent: p"), ("ipvlan", "ipvlan, parent: p"),
+                    ("vlan, id: 7", "vlan, parent: p, id: 7"), ("vlan, parent: p", "vlan, parent: p, id: 4094"),
+                )
+            ),
+            *(
+                ("an_interface_has_what_its_type_needs", "NS203", f"interfaces: [{{name: a, type: {kind}, parent: p, mode: {bad}}}]",
+                 ".interfaces[0].mode", f"interfaces: [{{name: a, type: {kind}, parent: p, mode: {good}}}]")
+                for kind, bad, good in (
+                    ("macvlan", "l2", "bridge"), ("macvlan", "l3", "private"), ("macvlan", "l3s", "vepa"),
+                    ("ipvlan", "bridge", "l2"), ("ipvlan", "vepa", "l3"), ("ipvlan", "passthru", "l3s"),
+                )
+            ),
+            ("an_interface_has_what_its_type_needs", "NS318", "interfaces: [{name: a, type: veth, addresses: [10.0.0.2/24, 10.0.0.2/24]}]",
+             ".interfaces[0].addresses[1]", "interfaces: [{name: a, type: veth, addresses: [10.0.0.2/24, 10.0.0.3/24]}]"),
+            ("an_interface_has_what_its_type_needs", "NS318", "interfaces: [{name: a, type: veth, addresses: ['fd00::2/64', 'fd00:0::2/48']}]",
+             ".interfaces[0].addresses[1]", "interfaces: [{name: a, type: veth, addresses: ['fd00::2/64', 'fd00::3/64']}]"),
+            ("an_interface_has_what_its_type_needs", "NS318", "interfaces: [{name: a, type: veth, addresses: [10.0.0.2/24], "
+             "peer: {addresses: [10.0.0.2/24]}}]", ".interfaces[0].peer.addresses[0]",
+             "interfaces: [{name: a, type: veth, addresses: [10.0.0.2/24], peer: {addresses: [10.0.0.1/24]}}]"),
+            ("an_interface_has_what_its_type_needs", "NS318", "interfaces: [{name: a, type: dummy, mtu: 1279, addresses: ['fd00::2/64']}]",
+             ".interfaces[0].addresses[0]", "interfaces: [{name: a, type: dummy, mtu: 1280, addresses: ['fd00::2/64']}]"),
+            ("an_interface_has_what_its_type_needs", "NS318", "interfaces: [{name: a, type: veth, mtu: 1279, "
+             "peer: {addresses: ['fd00::2/64']}}]", ".interfaces[0].peer.addresses[0]",
+             "interfaces: [{name: a, type: veth, mtu: 68, peer: {addresses: [10.0.0.1/24]}}]"),
+            ("a_peer_is_in_one_place", "NS318", "interfaces: [{name: a, type: veth, peer: {name: v, bridge: b, netns: /n}}]",
+             ".interfaces[0].peer.netns", "interfaces: [{name: a, type: veth, peer: {name: v, bridge: b}}]"),
+            ("a_peer_is_in_one_place", "NS318", "interfaces: [{name: a, type: veth, peer: {name: v, netns: /n, container: c}}]",
+             ".interfaces[0].peer.container", "interfaces: [{name: a, type: veth, peer: {name: v, netns: /n}}]"),
+            ("a_peer_is_in_one_place", "NS204", "interfaces: [{name: a, type: veth, peer: {netns: /n}}]",
+             ".interfaces[0].peer.netns", "interfaces: [{name: a, type: veth, peer: {bridge: b}}]"),
+            ("a_peer_is_in_one_place", "NS204", "interfaces: [{name: a, type: veth, peer: {container: c}}]",
+             ".interfaces[0].peer.container", "interfaces: [{name: a, type: veth, peer: {name: v, container: c}}]"),
+            ("a_peer_is_in_one_place", "NS316", "interfaces: [{name: a, type: veth, peer: {name: v, container: ../c}}]",
+             ".interfaces[0].peer.container", "interfaces: [{name: a, type: veth, peer: {name: v, container: c-1.x}}]"),
+            ("routes_are_sound", "NS204", "routes: [{to: 10.9.0.0/16}]", ".routes[0]", "routes: [{to: 10.9.0.0/16, dev: lo}]"),
+            ("routes_are_sound", "NS318", "routes: [{to: '::/0', via: 10.0.0.1}]", ".routes[0].via",
+             "interfaces: [{name: a, type: veth, addresses: ['fd00::2/64']}], routes: [{to: '::/0', via: 'fd00::1'}]"),
+            ("routes_are_sound", "NS318", "routes: [{to: 10.9.0.0/16, via: 'fd00::1'}]", ".routes[0].via",
+             "interfaces: [{name: a, type: veth, addresses: ['fd00::2/64']}], routes: [{to: default, via: 'fd00::1'}]"),
+            ("routes_are_sound", "NS318", "routes: [{to: 10.9.0.0/16, dev: a}]", ".routes[0].dev",
+             "interfaces: [{name: a, type: veth}], routes: [{to: 10.9.0.0/16, dev: a}]"),
+            ("routes_are_sound", "NS318", "interfaces: [{name: a, type: veth, up: false}], routes: [{to: 10.9.0.0/16, dev: a}]",
+             ".routes[0].dev", "interfaces: [{name: a, type: veth, up: true}], routes: [{to: 10.9.0.0/16, dev: a}]"),
+            ("routes_are_sound", "NS318", "loopback: false, routes: [{to: 10.9.0.0/16, dev: lo}]", ".routes[0].dev",
+             "loopback: false, routes: [{to: 10.9.0.0/16, type: blackhole}]"),
+            ("routes_are_sound", "NS318", "routes: [{to: 10.9.0.0/16, via: 10.0.0.1, on_link: true}]", ".routes[0].on_link",
+             "interfaces: [{name: a, type: veth}], routes: [{to: 10.9.0.0/16, via: 10.0.0.1, dev: a, on_link: true}]"),
+            ("routes_are_sound", "NS318", "routes: [{to: 10.9.0.0/16, dev: lo, on_link: true}]", ".routes[0].on_link",
+             "routes: [{to: 10.9.0.0/16, dev: lo, on_link: false}]"),
+            *(
+                ("routes_are_sound", "NS318", f"routes: [{{to: default, type: {kind}, {key}: {value}}}]", f".routes[0].{key}",
+                 f"routes: [{{to: default, type: {kind}, metric: 7}}]")
+                for kind, key, value in (("blackhole", "via", "10.0.0.1"), ("unreachable", "dev", "lo"),
+                                         ("prohibit", "on_link", "true"))
+            ),
+            ("routes_are_sound", "NS318", "routes: [{to: default, dev: lo}, {to: default, type: blackhole}]", ".routes[1]",
+             "routes: [{to: default, dev: lo}, {to: default, type: blackhole, metric: 1}, {to: '::/0', dev: lo}]"),
+            ("routes_are_sound", "NS318", "routes: [{to: '::/0', dev: lo}, {to: '::/0', dev: lo, metric: 1024}]", ".routes[1]",
+             "routes: [{to: '::/0', dev: lo}, {to: '::/0', dev: lo, metric: 1025}]"),
+            ("routes_are_sound", "NS318", "interfaces: [{name: a, type: veth, addresses: [10.0.0.2/24]}], "
+             "routes: [{to: 10.0.0.0/24, dev: a}]", ".routes[0]",
+             "interfaces: [{name: a, type: veth, addresses: [10.0.0.2/32]}], routes: [{to: 10.0.0.2/32, dev: a}, {to: 10.0.0.0/24, dev: a}]"),
+            ("a_next_hop_can_be_reached", "NS318", "interfaces: [{name: a, type: veth, addresses: [10.0.0.2/24]}], "
+             "routes: [{to: default, via: 10.0.1.1}]", ".routes[0].via",
+             "interfaces: [{name: a, type: veth, addresses: [10.0.0.2/24]}], routes: [{to: default, via: 10.0.0.1}]"),
+            ("a_next_hop_can_be_reached", "NS318", "interfaces: [{name: a, type: veth, addresses: [10.0.0.2/24], up: false}], "
+             "routes: [{to: default, via: 10.0.0.1}]", ".routes[0].via",
+             "interfaces: [{name: a, type: veth}], routes: [{to: default, via: 10.0.0.1, dev: a, on_link: true}]"),
+            ("a_next_hop_can_be_reached", "NS318", "interfaces: [{name: a, type: veth, addresses: [10.0.0.2/24]}, {name: b, type: veth}], "
+             "routes: [{to: default, via: 10.0.0.1, dev: b}]", ".routes[0].via",
+             "interfaces: [{name: a, type: veth, addresses: [10.0.0.2/24]}, {name: b, type: veth}], "
+             "routes: [{to: default, via: 10.0.0.1, dev: a}]"),
+            ("a_next_hop_can_be_reached", "NS318", "interfaces: [{name: a, type: veth}], "
+             "routes: [{to: default, via: 10.0.0.1}, {to: 10.0.0.1, dev: a}]", ".routes[0].via",
+             "interfaces: [{name: a, type: veth}], routes: [{to: 10.0.0.1, dev: a}, {to: default, via: 10.0.0.1}]"),
+            ("a_next_hop_can_be_reached", "NS318", "interfaces: [{name: a, type: veth, addresses: ['fd00::2/64']}], "
+             "routes: [{to: default, via: 'fd00:1::1'}]", ".routes[0].via",
+             "interfaces: [{name: a, type: veth, addresses: ['fd00::2/64']}], routes: [{to: default, via: 'fd00::1', dev: a}]"),
+            ("a_next_hop_can_be_reached", "NS318", "interfaces: [{name: a, type: veth, addresses: [10.0.0.2/24]}], "
+             "routes: [{to: default, via: 10.0.0.2}]", ".routes[0].via",
+             "interfaces: [{name: a, type: veth, addresses: [10.0.0.2/31]}], routes: [{to: default, via: 10.0.0.3}]"),
+            ("a_next_hop_can_be_reached", "NS204", "interfaces: [{name: a, type: veth}], routes: [{to: default, via: 'fe80::1'}]",
+             ".routes[0].via", "interfaces: [{name: a, type: veth}], routes: [{to: default, via: 'fe80::1', dev: a}]"),
+            ("what_is_translated_has_a_peer", "NS318", "masquerade: true", ".masquerade",
+             "masquerade: true, interfaces: [{name: a, type: veth, addresses: [10.0.0.2/24]}]"),
+            ("what_is_translated_has_a_peer", "NS318", "ports: ['80:80'], interfaces: [{name: a, type: dummy, addresses: [10.0.0.2/24]}]",
+             ".ports", "ports: ['80:80'], interfaces: [{name: a, type: veth, addresses: [10.0.0.2/24], peer: {bridge: b}}]"),
+            ("what_is_translated_has_a_peer", "NS318", "ports: ['80:80'], interfaces: [{name: a, type: veth, "
+             "addresses: [10.0.0.2/24], peer: {name: v, netns: /n}}]", ".ports", "ports: ['80:80'], mode: user"),
+            ("what_is_translated_has_a_peer", "NS318", "ports: ['80:80'], interfaces: [{name: a, type: veth}]", ".ports",
+             "masquerade: false, ports: [], interfaces: [{name: a, type: veth}]"),
+            ("what_is_translated_has_a_peer", "NS318", "masquerade: true, interfaces: [{name: a, type: veth}]", ".masquerade",
+             "masquerade: true, interfaces: [{name: a, type: veth}, {name: b, type: veth, addresses: ['fd00::2/64']}]"),
+            ("what_is_translated_has_a_peer", "NS318", "ports: ['[::1]:80:80'], interfaces: [{name: a, type: veth, addresses: [10.0.0.2/24]}]",
+             ".ports[0]", "ports: ['[::1]:80:80'], interfaces: [{name: a, type: veth, addresses: ['fd00::2/64']}]"),
+            ("what_is_translated_has_a_peer", "NS318", "ports: ['127.0.0.1:80:80'], interfaces: [{name: a, type: veth, addresses: ['fd00::2/64']}]",
+             ".ports[0]", "ports: ['80:80'], interfaces: [{name: a, type: veth, addresses: ['fd00::2/64']}]"),
+            *(
+                ("ports_are_given_once", "NS318", f"mode: user, ports: [{bad}]", ".ports[1]", f"mode: user, ports: [{good}]")
+                for bad, good in (
+                    ("'80:80', '80:81'", "'80:80', '81:80'"), ("'80:80', '80:80/tcp'", "'80:80', '80:80/udp'"),
+                    ("'80-90:80-90', '90:1'", "'80-90:80-90', '91:1', '79:1'"),
+                    ("'90:1', '80-90:80-90'", "'90:1', '80-89:80-89'"),
+                    ("'80:80', '127.0.0.1:80:80'", "'127.0.0.2:80:80', '127.0.0.1:80:80'"),
+                    ("'[::1]:80:80', '80:80'", "'[::1]:80:80', '127.0.0.1:80:80'"),
+                    ("'0.0.0.0:80:80', '127.0.0.1:80:80'", "'0.0.0.0:80:80', '[::]:80:80'"),
+                    ("'[::1]:80:80', '[0::1]:80:80'", "'[::1]:80:80', '[::2]:80:80'"),
+                )
+            ),
+            *(
+                ("user_mode_stands_alone", "NS318", f"mode: user, {bad}", f".{bad.partition(':')[0]}", good)
+                for bad, good in (
+                    ("interfaces: [{name: a, type: dummy}]", "mode: user, interfaces: []"),
+                    ("routes: [{to: default, type: blackhole}]", "mode: user, routes: []"),
+                    ("masquerade: true", "mode: user, masquerade: false, ports: ['80:80']"),
+                    ("loopback: false", "mode: user, loopback: true"),
+                )
+            ),
+        )
+    ),
+    *(
+        ("network_is_set_up_in_a_new_namespace", f"namespaces: [{{type: network, path: /proc/self/ns/net}}]\nnetwork: {{{bad}}}",
+         "NS301", f"network.{bad.partition(':')[0]}",
+         f"namespaces: [{{type: network, path: /proc/self/ns/net}}]\nnetwork: {{{good}}}")
+        for bad, good in (
+            ("interfaces: [{name: a, type: dummy}]", "interfaces: []"), ("routes: [{to: default, dev: lo}]", "routes: []"),
+            ("mode: user", "masquerade: false"), ("loopback: true", "loopback: false"),
+        )
+    ),
+    ("names_need_a_place_for_their_files", "namespaces: [network]\nnetwork: {dns: {}}", "NS301", "network.dns",
+     "namespaces: [network, mount]\nnetwork: {dns: {}}"),
+    ("names_need_a_place_for_their_files", "namespaces: [network]\nnetwork: {hosts: {a: 10.0.0.1}}", "NS301", "network.hosts",
+     "namespaces: [network]\nnetwork: {hosts: {}}"),
+    ("names_need_a_place_for_their_files", "namespaces: [network, {type: mount, pid: 1}]\nnetwork: {dns: {}}", "NS301",
+     "network.dns", "namespaces: [{type: network, path: /proc/self/ns/net}, mount]\nnetwork: {dns: {}, hosts: {a: '::1'}}"),
+    ("names_need_a_place_for_their_files", "namespaces: [network, mount]\nnetwork: {dns: {}}\nfiles: {/etc/resolv.conf: {content: x}}",
+     "NS318", "network.dns", "namespaces: [network, mount]\nnetwork: {dns: {}}\nfiles: {/etc/hosts: {content: x}}"),
+    ("names_need_a_place_for_their_files", "namespaces: [network, mount]\nnetwork: {hosts: {a: '::1'}}\n"
+     "mounts: ['./file:/etc/hosts']", "NS318", "network.hosts",
+     "namespaces: [network, mount]\nnetwork: {hosts: {a: '::1'}}\nmounts: ['./file:/etc/resolv.conf']"),
     *(
         ("file_system_needs_mount", text, "NS301", text.partition(":")[0], f"namespaces: [mount]\n{text}")
         for text in ("rootfs: ./rootfs", "mounts: []", "files: {}", "propagation: rslave", "default_mounts: true",

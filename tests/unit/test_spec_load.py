@@ -194,7 +194,9 @@ mounts: [{type: proc, taget: /proc}]
     ("text", "marked"),
     [
         ("seccomp: default", "seccomp"),
-        ("namespaces: [network]\nnetwork: {mode: user}", "mode"),
+        ("namespaces: [network]\nnetwork: {mode: user, masquerade: true}", "masquerade"),
+        ("namespaces: [network]\nnetwork: {dns: {}}", "dns"),
+        ("namespaces: [network, mount]\nnetwork: {hosts: {a b: 10.0.0.1}}", "a b"),
         ("sysctl: {vm.swappiness: 1}", "vm.swappiness"),
         ("sysctl: {net.ipv4.ip_forward: 1}", "net.ipv4.ip_forward"),
         ("rlimits: {nofil: 1}", "nofil"),
