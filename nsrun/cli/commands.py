@@ -28,7 +28,8 @@ class Module(Protocol):
 class Command:
     """``failure``: the exit status where it fails; ``usage``: where it is not understood.
 
-    ``synopsis`` is what follows the command's name; ``payload``: ``-- COMMAND...`` may follow.
+    ``synopsis`` is what follows the command's name; ``payload``: ``-- COMMAND...`` may follow;
+    ``intermixed``: options may stand among the words of one argument.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Command:
     failure: int = 1
     usage: int = USAGE
     payload: bool = False
+    intermixed: bool = False
 
     def module(self) -> Module:
         import importlib
@@ -84,13 +86,13 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="logs",
             summary="print what a container has written",
-            synopsis="[-f] [--tail N] [--since WHEN] [--timestamps] CONTAINER",
+            synopsis="[-f] [--tail N] [--since WHEN] [--until WHEN] [--timestamps] CONTAINER",
         ),
         Command(
             name="exec",
             summary="run another command inside a container",
-            synopsis="[-it] [--user USER] [--env NAME[=VALUE]] [--ns KIND,...] CONTAINER "
-            "-- COMMAND [ARG...]",
+            synopsis="[-i] [-t] [--user USER] [--env NAME[=VALUE]] [--workdir FOLDER] "
+            "[--ns KIND,...] [--plan] CONTAINER -- COMMAND [ARG...]",
             failure=NSRUN_FAILED,
             usage=NSRUN_FAILED,
             payload=True,
@@ -143,7 +145,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="inspect",
             summary="all that is known of containers, as JSON",
-            synopsis="CONTAINER...",
+            synopsis="[--plan] CONTAINER...",
         ),
         Command(
             name="top",
@@ -197,6 +199,14 @@ COMMANDS: dict[str, Command] = {
             name="cache",
             summary="what is kept of earlier runs, or forget it",
             synopsis="[info|clear]",
+        ),
+        Command(
+            name="netns",
+            summary="add, list, enter and delete named network namespaces",
+            synopsis="[--plan] [--format text|json] add|list|exec|delete [NAME...] "
+            "[-- COMMAND [ARG...]]",
+            payload=True,
+            intermixed=True,
         ),
         Command(
             name="unpin",

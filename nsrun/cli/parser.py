@@ -90,7 +90,8 @@ def parse(command: Command, words: Sequence[str]) -> argparse.Namespace:
     parser = build(command)
     if payload == ():
         parser.error("no command follows `--`")
-    args = parser.parse_args(list(words))
+    read = parser.parse_intermixed_args if command.intermixed else parser.parse_args
+    args = read(list(words))
     args.command = payload
     return args
 

@@ -247,8 +247,11 @@ def _may_fail_unseen(draft: Draft) -> bool:
     return any(not isinstance(op, Call) or op.name != "close" for op in after)
 
 
-def finished(draft: Draft, facts: Facts) -> Plan:
-    """The drafted actions as a plan that has been verified; raises NsrunError."""
+def finished(draft: Draft, facts: Facts, *, root: bool = False) -> Plan:
+    """The drafted actions as a plan that has been verified; raises NsrunError.
+
+    ``root``: it takes root's rights, whatever the spec says of it.
+    """
     draft.refused.raise_if_failed()
     spec = draft.spec
     made = Plan(
@@ -257,7 +260,7 @@ def finished(draft: Draft, facts: Facts) -> Plan:
         needs=Needs(
             kernel=OLDEST_KERNEL,
             machine=facts.machine,
-            root=_needs_root(draft),
+            root=root or _needs_root(draft),
             features=tuple(f"{n.type.value} namespaces" for n in spec.namespaces),
         ),
         actions=tuple(draft.actions),
@@ -268,8 +271,6 @@ def finished(draft: Draft, facts: Facts) -> Plan:
 
 def _needs_root(draft: Draft) -> bool:
     spec = draft.spec
-    if not draft.actions or spec.name == "unpin":
-        return True
     if spec.namespace(NamespaceType.USER) is None:
         return bool(spec.namespaces)
     return any(

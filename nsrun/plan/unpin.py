@@ -18,7 +18,7 @@ def plan_unpin(path: str, facts: Facts) -> Plan:
     """
     draft = Draft(Spec(name="unpin", file=path, sha256=""))
     unpin_actions(draft, facts, path)
-    return finished(draft, facts)
+    return finished(draft, facts, root=True)
 
 
 def unpin_actions(draft: Draft, facts: Facts, path: str) -> None:

@@ -43,8 +43,13 @@ ABOUT_A_CONTAINER = (
     *("attach", "exec", "inspect", "kill", "logs", "pause", "port", "restart", "rm", "start"),
     *("stop", "top", "unpause", "wait"),
 )
-SILENT = ("unpin", "compile", "cache", "web.yaml", "attach", "port", "exec")
-FOR_ROOT = {"nsrun unpin ./uts"}
+SILENT = ("unpin", "compile", "cache", "web.yaml", "attach", "port", "exec", "netns")
+FOR_ROOT = {
+    "nsrun unpin ./uts",
+    "nsrun netns add blue",
+    "nsrun netns exec blue -- ip address",
+    "nsrun netns delete blue",
+}
 
 
 def examples_of_the_page() -> Iterator[str]:
@@ -132,9 +137,13 @@ def test_an_example_runs(line: str, anyone: Runner, folder: Path) -> None:
             assert status != 0
             assert err.startswith("error[NS")
             return
-        spec = {"namespaces": [{"type": "uts", "pin": "./uts"}], "command": "true"}
-        (folder / "pin.yaml").write_text(json.dumps(spec))
-        before = "nsrun pin.yaml && "
+        if "netns" in line:
+            before = "" if " add " in line else "nsrun netns add blue && "
+            after = "" if " delete " in line else " && nsrun netns delete blue"
+        else:
+            spec = {"namespaces": [{"type": "uts", "pin": "./uts"}], "command": "true"}
+            (folder / "pin.yaml").write_text(json.dumps(spec))
+            before = "nsrun pin.yaml && "
     status, out, err = run(anyone, folder, line + after, before)
     assert status == STATUSES.get(line, 0), err
     assert "error" not in err
