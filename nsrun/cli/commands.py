@@ -175,6 +175,11 @@ COMMANDS: dict[str, Command] = {
             failure=2,
         ),
         Command(
+            name="graph",
+            summary="draw containers and their networks",
+            synopsis="[--format mermaid|dot|svg] [-o FILE] SPEC...",
+        ),
+        Command(
             name="explain",
             summary="explain an error's code, or list all codes",
             synopsis="[CODE]",

@@ -43,7 +43,7 @@ ABOUT_A_CONTAINER = (
     *("attach", "exec", "inspect", "kill", "logs", "pause", "port", "restart", "rm", "start"),
     *("stop", "top", "unpause", "wait"),
 )
-SILENT = ("unpin", "compile", "cache", "web.yaml", "attach", "port", "exec", "netns")
+SILENT = ("unpin", "compile", "cache", "web.yaml", "attach", "port", "exec", "netns", "graph")
 FOR_ROOT = {
     "nsrun unpin ./uts",
     "nsrun netns add blue",

@@ -151,6 +151,7 @@ FEATURES: dict[str, Feature] = {
     "ping": _program("ping"),
     "nft": _program("nft"),
     "pasta": _program("pasta"),
+    "dot": _program("dot"),
     "slirp4netns": _program("slirp4netns"),
     "newuidmap": Feature(lacks=_lacks_newuidmap, installed=True),
     "native_build": Feature(lacks=_lacks_native_build, installed=True),

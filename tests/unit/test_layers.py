@@ -35,6 +35,8 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "nsrun.plan.ops",
         "nsrun.plan.diff",
         "nsrun.plan.registers",
+        "nsrun.plan.netnames",
+        "nsrun.spec.model",
         "nsrun.replay.outcome",
         "nsrun.host.hints",
         "nsrun.kernel",

@@ -1,0 +1,81 @@
+"""``nsrun graph``: a picture of containers and their networks."""
+
+from __future__ import annotations
+
+import argparse
+
+from nsrun.cli.parser import add_spec, examples, mark
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Draws the containers of one or more specs in one picture: network namespaces, "
+        "interfaces, bridges, routes, published ports. Mermaid is rendered by git hosts in "
+        "Markdown; svg is drawn by graphviz. Nothing is made, and the machine is not looked at."
+    )
+    add_spec(parser, nargs="+", help="the specs' files")
+    parser.add_argument(
+        "--format",
+        choices=("mermaid", "dot", "svg"),
+        default="mermaid",
+        metavar="FORMAT",
+        help="mermaid (the default), dot or svg",
+    )
+    output = parser.add_argument("-o", "--output", metavar="FILE", help="write it to FILE")
+    mark(output, "file")
+    examples(
+        parser,
+        """
+nsrun graph specs/network/nat.yaml
+nsrun graph --format svg -o net.svg specs/network/bridge-db.yaml specs/network/bridge-web.yaml
+""",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    import sys
+
+    from nsrun.cli.inputs import load_spec
+    from nsrun.render.graph import graph
+    from nsrun.render.graph_dot import dot
+    from nsrun.render.graph_mermaid import mermaid
+
+    drawn = graph(load_spec(file) for file in args.spec)
+    text = mermaid(drawn) if args.format == "mermaid" else dot(drawn)
+    data = _svg(text) if args.format == "svg" else text.encode()
+    if args.output is None:
+        sys.stdout.buffer.write(data)
+        return 0
+    with open(args.output, "wb") as file:
+        file.write(data)
+    return 0
+
+
+def _svg(text: str) -> bytes:
+    import subprocess
+
+    from nsrun.diag import Diagnostic, NsrunError
+    from nsrun.host.ids import helper
+
+    program = helper("dot")
+    if program is None:
+        raise NsrunError(
+            Diagnostic(
+                code="NS410",
+                summary="dot is not installed",
+                why=("it was looked for on PATH, in /usr/bin and in /usr/sbin",),
+                help=("apt install graphviz", "or draw it with --format mermaid"),
+            )
+        )
+    done = subprocess.run(
+        (program, "-Tsvg"), input=text.encode(), capture_output=True, check=False
+    )
+    if done.returncode:
+        raise NsrunError(
+            Diagnostic(
+                code="NS503",
+                summary=f"dot ended with exit status {done.returncode}",
+                notes=(done.stderr.decode(errors="backslashreplace").strip(),),
+            )
+        )
+    return done.stdout

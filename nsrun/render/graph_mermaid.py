@@ -1,0 +1,44 @@
+"""A graph in Mermaid's flowchart language, as git hosts render it in Markdown."""
+
+from __future__ import annotations
+
+from nsrun.render.graph import Graph, Node
+from nsrun.render.text import visible
+
+_SHAPES = {
+    "interface": ('["', '"]'),
+    "bridge": ('{{"', '"}}'),
+    "world": ('(["', '"])'),
+    "note": ('>"', '"]'),
+}
+
+
+def mermaid(graph: Graph) -> str:
+    """Nodes and places are numbered: Mermaid has words that no identifier may be (``end``)."""
+    nodes = {key: f"n{number}" for number, key in enumerate(graph.nodes)}
+    lines = ["flowchart LR"]
+    for number, (place, title) in enumerate(graph.places.items()):
+        lines.append(f'    subgraph p{number}["{escaped(title)}"]')
+        members = [node for node in graph.nodes.values() if node.place == place]
+        lines += [f"        {_node(nodes[node.key], node)}" for node in members]
+        if not members:
+            # An empty subgraph would be drawn as a node that no edge leads to.
+            lines.append(f'        e{number}[" "]')
+        lines.append("    end")
+    for edge in graph.edges:
+        arrow = "-->" if edge.directed else "---"
+        label = f'|"{escaped(edge.label)}"|' if edge.label else ""
+        lines.append(f"    {nodes[edge.one]} {arrow}{label} {nodes[edge.other]}")
+    return "\n".join(lines) + "\n"
+
+
+def _node(name: str, node: Node) -> str:
+    before, after = _SHAPES[node.shape]
+    return name + before + "<br/>".join(map(escaped, node.lines)) + after
+
+
+def escaped(text: str) -> str:
+    """Entities as Mermaid has them (``#quot;``); a quote would end the text."""
+    return "".join(
+        c if c.isalnum() or c in " .,:/_-+()@*=?" else f"#{ord(c)};" for c in visible(text)
+    )
