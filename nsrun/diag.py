@@ -141,6 +141,7 @@ CODES: dict[str, str] = {
     "NS317": "a user or group that cannot be found",
     "NS318": "settings that contradict each other",
     "NS319": "an environment that cannot be read",
+    "NS320": "a stack where one container is meant",
     "NS401": "the machine lacks a feature the spec needs",
     "NS402": "the caller may not do what the spec asks",
     "NS403": "ids cannot be mapped",
@@ -164,4 +165,5 @@ CODES: dict[str, str] = {
     "NS606": "a name belongs to another container",
     "NS607": "a container is not running",
     "NS608": "a spec has changed since its container was made",
+    "NS609": "a container waits for what will not come",
 }

@@ -79,6 +79,16 @@ COMMANDS: dict[str, Command] = {
     for command in (
         RUN,
         Command(
+            name="up",
+            summary="start a stack and keep it up, or change it to what its file says",
+            synopsis="[-d] [--dry-run] [--keep] [--profile NAME]... SPEC",
+        ),
+        Command(
+            name="down",
+            summary="stop and remove a stack's containers and networks",
+            synopsis="[--volumes] STACK",
+        ),
+        Command(
             name="ps",
             summary="list containers that were left running",
             synopsis="[-a] [-q] [--no-trunc] [--format text|json]",

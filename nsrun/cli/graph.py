@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from nsrun.cli.parser import add_spec, examples, mark
+from nsrun.diag import Diagnostic, NsrunError
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -35,47 +36,56 @@ nsrun graph --format svg -o net.svg specs/network/bridge-db.yaml specs/network/b
 def main(args: argparse.Namespace) -> int:
     import sys
 
-    from nsrun.cli.inputs import load_spec
+    from nsrun.cli.inputs import load_specs
     from nsrun.render.graph import graph
     from nsrun.render.graph_dot import dot
     from nsrun.render.graph_mermaid import mermaid
 
-    drawn = graph(load_spec(file) for file in args.spec)
+    drawn = graph(spec for file in args.spec for spec in load_specs(file))
     text = mermaid(drawn) if args.format == "mermaid" else dot(drawn)
     data = _svg(text) if args.format == "svg" else text.encode()
     if args.output is None:
         sys.stdout.buffer.write(data)
         return 0
-    with open(args.output, "wb") as file:
-        file.write(data)
+    try:
+        with open(args.output, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise _refused("NS001", f"cannot write {args.output}: {error.strerror}") from None
     return 0
 
 
 def _svg(text: str) -> bytes:
     import subprocess
 
-    from nsrun.diag import Diagnostic, NsrunError
     from nsrun.host.ids import helper
 
     program = helper("dot")
     if program is None:
-        raise NsrunError(
-            Diagnostic(
-                code="NS410",
-                summary="dot is not installed",
-                why=("it was looked for on PATH, in /usr/bin and in /usr/sbin",),
-                help=("apt install graphviz", "or draw it with --format mermaid"),
-            )
+        raise _refused(
+            "NS410",
+            "dot is not installed",
+            "apt install graphviz",
+            "draw it with --format mermaid, which needs no other program",
+            why="it was looked for on PATH, in /usr/bin and in /usr/sbin",
         )
-    done = subprocess.run(
-        (program, "-Tsvg"), input=text.encode(), capture_output=True, check=False
-    )
+    try:
+        done = subprocess.run((program, "-Tsvg"), input=text.encode(), capture_output=True)
+    except OSError as error:
+        raise _refused("NS503", f"cannot run {program}: {error.strerror}") from None
     if done.returncode:
-        raise NsrunError(
-            Diagnostic(
-                code="NS503",
-                summary=f"dot ended with exit status {done.returncode}",
-                notes=(done.stderr.decode(errors="backslashreplace").strip(),),
-            )
-        )
+        said = done.stderr.decode(errors="backslashreplace").strip()
+        raise _refused("NS503", f"{program} failed with status {done.returncode}", note=said)
     return done.stdout
+
+
+def _refused(code: str, summary: str, *help: str, why: str = "", note: str = "") -> NsrunError:
+    return NsrunError(
+        Diagnostic(
+            code=code,
+            summary=summary,
+            why=(why,) if why else (),
+            help=help,
+            notes=(note,) if note else (),
+        )
+    )

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
 from nsrun.cli.parser import add_color, add_spec, examples
+
+if TYPE_CHECKING:
+    from nsrun.plan.model import Plan
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -31,14 +35,22 @@ nsrun plan --json specs/quickstart.yaml > quickstart.plan.json
 
 def main(args: argparse.Namespace) -> int:
     from nsrun.cli.inputs import load_plan
+    from nsrun.cli.stacks import holds_stack
+
+    if args.command is None and holds_stack(args.spec):
+        return _stack(args)
+    _print(args, load_plan(args.spec, args.command))
+    return 0
+
+
+def _print(args: argparse.Namespace, plan: Plan) -> None:
     from nsrun.cli.output import wants_ascii, wants_color
 
-    plan = load_plan(args.spec, args.command)
     if args.json:
         from nsrun.plan.codec import dumps
 
         sys.stdout.write(dumps(plan))
-        return 0
+        return
     from nsrun.render.listing import listing
 
     sys.stdout.write(
@@ -49,4 +61,15 @@ def main(args: argparse.Namespace) -> int:
             color=wants_color(args.color, sys.stdout),
         )
     )
+
+
+def _stack(args: argparse.Namespace) -> int:
+    """The plans of a stack, one after the other as `up` would replay them; in JSON a line each."""
+    from nsrun.cli.stacks import load
+    from nsrun.runtime.stack import plans
+
+    for number, plan in enumerate(plans(load(args.spec))):
+        if number and not args.json:
+            sys.stdout.write("\n")
+        _print(args, plan)
     return 0

@@ -34,23 +34,29 @@ def main(args: argparse.Namespace) -> int:
     from nsrun.cli.tables import columns
     from nsrun.runtime import store
 
-    found = [c for c in store.everything() if args.all or c.alive]
+    health = _Health()
+    # What holds a stack's networks is no container of anybody's.
+    found = [
+        c
+        for c in store.everything()
+        if (args.all or c.alive or health.restarts(c)) and not c.record.service.startswith("(")
+    ]
     if args.format == "json":
         import json
 
-        print(json.dumps([_as_data(c) for c in found], indent=2))
+        print(json.dumps([_as_data(c, health) for c in found], indent=2))
         return 0
     if args.quiet:
         for container in found:
             print(container.record.id[: None if args.no_trunc else store.SHORT_ID])
         return 0
-    rows = [_row(container, args.no_trunc) for container in found]
+    rows = [_row(container, args.no_trunc, health) for container in found]
     head = ("NAME", "ID", "SPEC", "COMMAND", "CREATED", "STATUS", "PORTS", "ADDRESSES")
     sys.stdout.write(columns(head, rows))
     return 0
 
 
-def _row(container: Container, whole: bool) -> tuple[str, ...]:
+def _row(container: Container, whole: bool, health: _Health) -> tuple[str, ...]:
     import shlex
 
     from nsrun.cli.tables import ago, cut
@@ -64,20 +70,53 @@ def _row(container: Container, whole: bool) -> tuple[str, ...]:
         record.spec if whole else record.spec.rpartition("/")[2],
         command if whole else cut(command, 24),
         f"{ago(record.created)} ago",
-        status(container),
+        status(container, health),
         ", ".join(record.ports),
         ", ".join(record.addresses),
     )
 
 
-def status(container: Container) -> str:
-    """As Docker words it: ``Up 3 minutes``, ``Exited (0) 2 hours ago``."""
+class _Health:
+    """What the processes that keep stacks have written down."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, dict[str, dict[str, object]]] = {}
+
+    def of(self, container: Container) -> dict[str, object]:
+        from nsrun.runtime import stack_store
+
+        stack = container.record.stack
+        if not stack:
+            return {}
+        if stack not in self._known:
+            kept = stack_store.is_kept(stack)
+            found = stack_store.read(stack, "members.json") if kept else None
+            self._known[stack] = found if isinstance(found, dict) else {}
+        return self._known[stack].get(container.record.name, {})
+
+    def restarts(self, container: Container) -> bool:
+        return self.of(container).get("state") == "restarting"
+
+    def word(self, container: Container) -> str:
+        """``healthy``, ``unhealthy`` or ``starting``; "" without a healthcheck."""
+        known = self.of(container)
+        if not known.get("has_check"):
+            return ""
+        healthy = known.get("healthy")
+        return "starting" if healthy is None else "healthy" if healthy else "unhealthy"
+
+
+def status(container: Container, health: _Health) -> str:
+    """As Docker words it: ``Up 3 minutes (healthy)``, ``Exited (0) 2 hours ago``."""
     from nsrun.cli.tables import ago
     from nsrun.runtime.store import Status
 
+    if health.restarts(container):
+        return f"Restarting ({container.exit_status}) {ago(container.finished)} ago"
     match container.status:
         case Status.RUNNING:
-            return f"Up {ago(container.started)}"
+            word = health.word(container)
+            return f"Up {ago(container.started)}" + (f" ({word})" if word else "")
         case Status.PAUSED:
             return f"Up {ago(container.started)} (Paused)"
         case Status.EXITED:
@@ -86,7 +125,7 @@ def status(container: Container) -> str:
             return other.value.capitalize()
 
 
-def _as_data(container: Container) -> dict[str, object]:
+def _as_data(container: Container, health: _Health) -> dict[str, object]:
     record = container.record
     return {
         "name": record.name,
@@ -94,7 +133,10 @@ def _as_data(container: Container) -> dict[str, object]:
         "spec": record.spec,
         "command": list(record.command),
         "created": record.created,
-        "status": container.status.value,
+        "status": "restarting" if health.restarts(container) else container.status.value,
+        "health": health.word(container) or None,
+        "restarts": health.of(container).get("restarts", 0),
+        "stack": record.stack or None,
         "pid": container.pid,
         "started": container.started,
         "finished": container.finished,

@@ -41,9 +41,14 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check(file: str) -> tuple[Diagnostic, ...]:
+    from nsrun.cli.stacks import holds_stack
     from nsrun.spec.load import load
 
     try:
+        if holds_stack(file):
+            from nsrun.spec.stack_load import load_stack
+
+            return load_stack(file, all_profiles=True)[1]
         _, warnings = load(file, None)
     except NsrunError as error:
         return error.diagnostics

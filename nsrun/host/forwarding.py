@@ -18,8 +18,8 @@ _REJECT = 0x0200
 _SCOPE_HOST, _SCOPE_LINK = 0x10, 0x20
 # A machine with a line for each of some ten thousand routes.
 _LIMIT = 16 << 20
-# The outer ends of containers: each is opened by its own container's plan.
-_CONTAINERS = "ve-"
+# The outer ends of containers and the bridges of stacks: each is opened by its own plan.
+_OWN = ("ve-", "nsb-")
 _ALL_IPV6 = "net/ipv6/conf/all/forwarding"
 
 
@@ -90,4 +90,4 @@ def _ipv6() -> Iterator[str]:
 
 
 def _is_own(name: str) -> bool:
-    return name == "lo" or name.startswith(_CONTAINERS)
+    return name == "lo" or name.startswith(_OWN)

@@ -116,6 +116,12 @@ def table_name(container: str) -> str:
     return f"nsrun-{container}"
 
 
+def nft_steps(nft: Str, table: str, text: str) -> tuple[Spawn, Spawn]:
+    """What makes a table, and what takes it away."""
+    gone = f"table inet {table}\ndelete table inet {table}\n"
+    return _nft(nft.value, text), _nft(nft.value, gone)
+
+
 def _nft(nft: str, text: str) -> Spawn:
     return Spawn(argv=(Str(nft), Str("-f"), Str("-")), stdin=Bytes(text.encode(), text))
 

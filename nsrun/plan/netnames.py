@@ -12,15 +12,17 @@ _BAD = re.compile(r"[^A-Za-z0-9_.-]")
 
 
 def host_name(container: str, number: int) -> str:
-    """The outer end of a container's veth ``number`` (from 0): ``ve-web``, ``ve-web1``.
+    """The outer end of a container's veth ``number`` (from 0): ``ve-web``, ``ve-web+1``.
+
+    No container's name has a plus: ``web1`` has an outer end of its own.
 
     At most 15 bytes. A name that does not fit keeps its head and four digits of its SHA-256, so
     that it is the same in every run and another for another container.
     """
-    suffix = str(number) if number else ""
+    suffix = f"+{number}" if number else ""
     wanted = f"{_PREFIX}{container}{suffix}"
     if len(wanted) <= NAME_MAX and not _BAD.search(container):
         return wanted
     digest = hashlib.sha256(container.encode("utf-8", "surrogateescape")).hexdigest()[:4]
-    head = _BAD.sub("-", container)[: NAME_MAX - len(_PREFIX) - len(digest) - len(suffix) - 1]
-    return f"{_PREFIX}{head}{digest}-{suffix}" if suffix else f"{_PREFIX}{head}{digest}"
+    head = _BAD.sub("-", container)[: NAME_MAX - len(_PREFIX) - len(digest) - len(suffix)]
+    return f"{_PREFIX}{head}{digest}{suffix}"

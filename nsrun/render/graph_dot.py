@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
-from nsrun.render.graph import Graph
+from nsrun.render.graph import Graph, Shape
 from nsrun.render.text import visible
 
-_SHAPES = {"interface": "box", "bridge": "hexagon", "world": "ellipse", "note": "note"}
+_SHAPES: dict[Shape, str] = {
+    "interface": "box",
+    "bridge": "hexagon",
+    "world": "ellipse",
+    "port": "cds",
+    "container": "component",
+    "note": "note",
+}
 
 
 def dot(graph: Graph) -> str:
     nodes = {key: f"n{number}" for number, key in enumerate(graph.nodes)}
     lines = [
         "digraph network {",
-        "    rankdir=LR; fontname=Helvetica; compound=true;",
+        "    rankdir=LR; fontname=Helvetica;",
         "    node [fontname=Helvetica, fontsize=10]; edge [fontname=Helvetica, fontsize=9];",
     ]
     for number, (place, title) in enumerate(graph.places.items()):

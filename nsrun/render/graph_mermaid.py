@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from nsrun.render.graph import Graph, Node
+import re
+
+from nsrun.render.graph import Graph, Node, Shape
 from nsrun.render.text import visible
 
-_SHAPES = {
+_SHAPES: dict[Shape, tuple[str, str]] = {
     "interface": ('["', '"]'),
     "bridge": ('{{"', '"}}'),
     "world": ('(["', '"])'),
+    "port": ('[["', '"]]'),
+    "container": ('("', '")'),
     "note": ('>"', '"]'),
 }
+
+# A mark or a space at the start of a line, the mark of a numbered list, and what makes links.
+_MARKDOWN = re.compile(r"^[^\w]|(?<=\d)[.)](?=\s|$)|(?<=www)\.|:(?=//)", re.IGNORECASE)
 
 
 def mermaid(graph: Graph) -> str:
@@ -38,7 +45,14 @@ def _node(name: str, node: Node) -> str:
 
 
 def escaped(text: str) -> str:
-    """Entities as Mermaid has them (``#quot;``); a quote would end the text."""
+    """``text`` with entities as Mermaid has them (``#34;``), for a line between quotes.
+
+    Releases of Mermaid up to 11 read each line as Markdown, and tell of a list or a link
+    instead of showing it.
+    """
+    shown = visible(text)
+    found = {match.start() for match in _MARKDOWN.finditer(shown)}
     return "".join(
-        c if c.isalnum() or c in " .,:/_-+()@*=?" else f"#{ord(c)};" for c in visible(text)
+        c if at not in found and (c.isalnum() or c in " .,:/-+()?") else f"#{ord(c)};"
+        for at, c in enumerate(shown)
     )

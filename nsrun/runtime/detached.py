@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from nsrun.plan.model import Plan
@@ -88,12 +88,15 @@ def run(spec: Spec, options: Options = Options()) -> Started:
     Raises NsrunError (NS606) where its name is taken, and whatever planning it raises. What has
     never run leaves no folder.
     """
-    folder = store.claim(spec.name)
+    return run_plan(lambda socket: plan_for(spec, socket), record_of(spec, options))
+
+
+def run_plan(make: Callable[[str], Plan], record: Record) -> Started:
+    """As :func:`run`, for any plan that tells the socket it is made for when it is ready."""
+    folder = store.claim(record.name)
     started = False
     try:
-        plan = _plan(spec, folder)
-        record = record_of(spec, options)
-        _keep(folder, plan)
+        _keep(folder, make(socket_of(folder)))
         store.save(folder, record)
         result = start(folder, record)
         started = result.status == 0
@@ -103,11 +106,12 @@ def run(spec: Spec, options: Options = Options()) -> Started:
             store.remove(folder)
 
 
-def _plan(spec: Spec, folder: str) -> Plan:
+def plan_for(spec: Spec, socket: str) -> Plan:
+    """The plan of ``spec`` that tells ``socket`` when the command runs. Raises NsrunError."""
     from nsrun.host.facts import gather
     from nsrun.plan.build import plan, wanted
 
-    return plan(spec, gather(wanted(spec)), notify=socket_of(folder))
+    return plan(spec, gather(wanted(spec)), notify=socket)
 
 
 def _keep(folder: str, plan: Plan) -> None:

@@ -28,7 +28,8 @@ class Document:
     ``spans`` has the place of each value, ``key_spans`` of the key it stands under; both by
     path (``mounts[0].target``, "" for the whole). ``literals`` has the text of each unquoted
     scalar that is no string, as it was written (``1.10``). ``text`` has ``\\n`` line ends and
-    no byte order mark; ``sha256`` (hex) is of the bytes as read.
+    no byte order mark; ``sha256`` (hex) is of the bytes as read. ``folders``: where relative paths
+    of other files begin that parts of it came from.
     """
 
     data: object
@@ -38,6 +39,7 @@ class Document:
     spans: Mapping[str, Span] = field(default_factory=lambda: MappingProxyType({}))
     key_spans: Mapping[str, Span] = field(default_factory=lambda: MappingProxyType({}))
     literals: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    folders: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
 def read_document(path: str) -> Document:

@@ -101,10 +101,10 @@ def _unread(
 
 def _stack(document: Document) -> Diagnostic:
     return Diagnostic(
-        code="NS205",
-        summary="stacks are not supported yet",
+        code="NS320",
+        summary="the file holds a stack, where one container is meant",
         span=document.key_spans.get("containers"),
         path="containers",
         label="this makes the file a stack",
-        help=("write one file for each container",),
+        help=(f"bring it up: nsrun up {document.file}",),
     )

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from nsrun.diag import Collector, Diagnostic
 from nsrun.spec.document import Document
-from nsrun.spec.path import item_path, key_path
+from nsrun.spec.path import item_path, key_path, parent_path
 from nsrun.spec.words import quote, quote_path
 
 # Plain values of a document that its schema has been held against.
@@ -92,13 +92,21 @@ class Reader:
             return default
 
     def host_path(self, value: str, path: str) -> str:
-        """``value`` absolute: from ``base``, ``~`` expanded, ``.`` and ``..`` taken out as text."""
+        """``value`` absolute: from the folder of the file that says it, ``~`` expanded, ``.`` and
+        ``..`` taken out as text."""
         value = self.text(value, path)
         expanded = os.path.expanduser(value)
         if expanded.startswith("~"):
             self.problem("NS305", path, f"{quote(value)} names no home folder")
-        joined = os.path.normpath(os.path.join(self.base, expanded))
+        joined = os.path.normpath(os.path.join(self._folder(path), expanded))
         return "/" + joined.lstrip("/")
+
+    def _folder(self, path: str) -> str:
+        span = self.document.spans.get(path)
+        while span is None and path:
+            path = parent_path(path)
+            span = self.document.spans.get(path)
+        return self.document.folders.get(span.file, self.base) if span is not None else self.base
 
     def target(self, value: str, path: str, *, key: bool = False) -> str:
         """``value`` as a path inside the container, checked and without empty parts; it is the

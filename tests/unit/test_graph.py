@@ -150,7 +150,7 @@ def test_no_name_leaves_its_text(name: str) -> None:
 def test_an_outer_ends_name_fits(container: str, number: int) -> None:
     name = host_name(container, number)
     assert len(name) <= NAME_MAX
-    assert re.fullmatch(r"ve-[A-Za-z0-9_.-]+", name)
+    assert re.fullmatch(r"ve-[A-Za-z0-9_.-]+(\+\d+)?", name)
     assert name == host_name(container, number)
 
 
@@ -163,7 +163,7 @@ def test_containers_have_outer_ends_of_their_own(containers: list[str]) -> None:
 
 def test_short_names_are_kept() -> None:
     assert host_name("web", 0) == "ve-web"
-    assert host_name("web", 1) == "ve-web1"
+    assert host_name("web", 1) == "ve-web+1"
     assert host_name("a-long-container-name", 0).startswith("ve-a-long-")
 
 

@@ -46,6 +46,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "nsrun.replay",
         "nsrun.host",
         "nsrun.spec.model",
+        "nsrun.spec.stack",
         "nsrun.kernel",
     ),
     "nsrun.cli": ("nsrun",),

@@ -14,11 +14,11 @@ from nsrun.kernel.values import Bytes, Call, Fmt, Hole, Int, Pointer, Reg, Str
 from nsrun.plan import binary, binary_format
 from nsrun.plan.codec import dumps
 from nsrun.plan.model import Plan
-from tests.golden.reference import plan_of
+from tests.golden.reference import plan_of, spec_files
 from tests.support import plans
 from tests.support.paths import SPECS
 
-EXAMPLES = sorted(SPECS.rglob("*.yaml"))
+EXAMPLES = list(spec_files())
 
 
 def executed(data: bytes) -> bytes:

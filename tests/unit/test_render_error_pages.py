@@ -29,10 +29,11 @@ from nsrun.plan.ops import Spawn
 from nsrun.render.diagnostic import render
 from nsrun.render.failure import Explain, no_explanation, outcome_diagnostics
 from nsrun.replay.outcome import Failure, Kind, Outcome, UndoFailure
-from nsrun.runtime import compiled, life, store
+from nsrun.runtime import compiled, life, stack, store
 from nsrun.runtime.store import Container
 from nsrun.spec.load import load
 from nsrun.spec.model import NamespaceType
+from nsrun.spec.stack_load import load_stack
 from tests.support import plans
 from tests.support.paths import ROOT
 
@@ -251,6 +252,20 @@ def changed_since() -> tuple[Diagnostic, ...]:
     return (start.changed(container(ended=True).record),)
 
 
+def waits_in_vain() -> tuple[Diagnostic, ...]:
+    Path(FILE).write_text(blocks("NS609")["yaml stack"], encoding="utf-8")
+    made, _ = load_stack(FILE)
+    found: list[Diagnostic] = []
+    kept = stack.Supervisor(stack=made, say=lambda *_: None, report=found.extend)
+    kept.kept = {m.spec.name: stack.Kept(member=m) for m in made.members}
+    kept.kept["shop-db"].state, kept.kept["shop-db"].status = stack.State.EXITED, 1
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(stack.Failed):
+        patch.setattr(store, "folder", lambda: str(Path.cwd()))
+        patch.setattr(store, "log_files", lambda place: iter(()))
+        kept._is_up()
+    return tuple(found)
+
+
 SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS003": at_fault,
     "NS317": unknown_user,
@@ -277,6 +292,7 @@ SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS606": name_taken,
     "NS607": not_running,
     "NS608": changed_since,
+    "NS609": waits_in_vain,
 }
 # What a mended spec is planned with, where the caller is not root on a full kernel.
 MENDED_FACTS = {"NS401": NO_TIME_FACTS, "NS402": USER_FACTS, "NS403": USER_FACTS}

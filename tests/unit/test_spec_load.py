@@ -87,8 +87,8 @@ def test_no_mistake_is_told_twice(tmp_path: Path, text: str, codes: list[str]) -
 
 def test_a_stack_is_checked_and_refused(tmp_path: Path) -> None:
     text = "name: shop\ncontainers:\n  web: {command: [x], hostnam: y}\n"
-    assert summary(write(tmp_path, text)) == [(2, "NS205"), (3, "NS201")]
-    assert summary(write(tmp_path, "containers: []\n")) == [(1, "NS205"), (1, "NS202")]
+    assert summary(write(tmp_path, text)) == [(2, "NS320"), (3, "NS201")]
+    assert summary(write(tmp_path, "containers: []\n")) == [(1, "NS320"), (1, "NS202")]
 
 
 def test_a_template_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,117 @@
+"""What the commands about stacks share: reading one, and saying what becomes of it."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
+
+from nsrun.cli.output import report, wants_color
+
+if TYPE_CHECKING:
+    from nsrun.diag import Diagnostic
+    from nsrun.spec.stack import Stack
+
+# The colours of prefixes, of 256 (ECMA-48's 38;5): far apart, and none of them red.
+_COLORS = (39, 208, 76, 170, 220, 45, 141, 214, 114, 81)
+
+
+def holds_stack(file: str) -> bool:
+    """Whether ``file`` describes several containers; what cannot be read does not."""
+    from nsrun.diag import NsrunError
+    from nsrun.spec.document import read_document
+    from nsrun.spec.schema import is_stack
+
+    if file == "-":
+        return False
+    try:
+        return is_stack(read_document(file))
+    except NsrunError:
+        return False
+
+
+def read(args: argparse.Namespace) -> Stack:
+    """The stack of ``args.spec``; its warnings are printed. Raises NsrunError."""
+    from nsrun.spec.stack_load import load_stack
+
+    profiles = frozenset(args.profile)
+    stack, warnings = load_stack(args.spec, profiles=profiles, volumes=volumes_folder(os.environ))
+    if warnings:
+        report(warnings)
+    return stack
+
+
+def load(file: str) -> Stack:
+    """The stack of a file with the containers of all profiles. Raises NsrunError."""
+    from nsrun.spec.stack_load import load_stack
+
+    stack, warnings = load_stack(
+        file, all_profiles=True, volumes=volumes_folder(os.environ)
+    )
+    if warnings:
+        report(warnings)
+    return stack
+
+
+def volumes_folder(environ: Mapping[str, str]) -> str:
+    """Where named volumes are: they outlive the machine's uptime, unlike the state folder."""
+    if os.getuid() == 0:
+        return "/var/lib/nsrun/volumes"
+    home = environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.join(home, "nsrun/volumes")
+
+
+def add_profiles(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--profile",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="also the containers of this profile; may be given again",
+    )
+
+
+class Teller:
+    """Says what becomes of each container, one line each, on standard error."""
+
+    def __init__(self, stack: str) -> None:
+        self._prefix = f"{stack}-"
+        self._color = wants_color("auto", sys.stderr)
+
+    def say(self, name: str, what: str) -> None:
+        style = {"running": 32, "healthy": 32, "up": 32, "failed": 31, "unhealthy": 31}.get(what, 2)
+        shown = f"\033[{style}m{what}\033[0m" if self._color else what
+        sys.stderr.write(f"{name} {shown}\n")
+        sys.stderr.flush()
+
+    def report(self, diagnostics: Iterable[Diagnostic]) -> None:
+        report(tuple(diagnostics))
+
+
+class Output:
+    """What containers write, line by line, each with its container's name before it."""
+
+    def __init__(self, names: Iterable[str], stack: str) -> None:
+        self._short = {name: name.removeprefix(f"{stack}-") for name in names}
+        self._width = max(map(len, self._short.values()), default=0)
+        self._rest: dict[tuple[str, str], bytes] = {}
+        self._color = wants_color("auto", sys.stdout)
+
+    def write(self, name: str, stream: str, data: bytes) -> None:
+        whole = self._rest.pop((name, stream), b"") + data
+        *lines, rest = whole.split(b"\n")
+        if rest:
+            self._rest[name, stream] = rest
+        out = sys.stdout if stream == "stdout" else sys.stderr
+        for line in lines:
+            out.write(f"{self._prefix(name)}{line.decode(errors='backslashreplace')}\n")
+        out.flush()
+
+    def _prefix(self, name: str) -> str:
+        text = f"{self._short.get(name, name).ljust(self._width)} | "
+        if not self._color:
+            return text
+        number = list(self._short).index(name) if name in self._short else 0
+        return f"\033[38;5;{_COLORS[number % len(_COLORS)]}m{text}\033[0m"

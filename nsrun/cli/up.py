@@ -1,0 +1,171 @@
+"""``nsrun up``: a stack comes up, or becomes what its file says now."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING
+
+from nsrun.cli.parser import add_spec, examples
+
+if TYPE_CHECKING:
+    from nsrun.runtime.stack import Supervisor
+    from nsrun.spec.stack import Stack
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Starts the containers of a stack in their order, with its networks and volumes, and keeps "
+        "them up: it starts again what its restart policy says. In the foreground it shows what "
+        "they write, and Ctrl-C stops them in reverse order. Of a stack that is up already only "
+        "what differs is made anew, compared by plans. What cannot come up is taken back."
+    )
+    add_spec(parser, help="the stack's file")
+    parser.add_argument(
+        "-d", "--detach", action="store_true", help="leave it up, and return when it is"
+    )
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would be made, changed and removed"
+    )
+    parser.add_argument("--keep", action="store_true", help="leave what runs where not all can")
+    from nsrun.cli.stacks import add_profiles
+
+    add_profiles(parser)
+    examples(
+        parser,
+        """
+nsrun up specs/stacks/shop.yaml
+nsrun up -d specs/stacks/shop.yaml
+nsrun up --dry-run specs/stacks/shop.yaml
+""",
+    )
+
+
+def main(args: argparse.Namespace) -> int:
+    from nsrun.cli import stacks
+
+    stack = stacks.read(args)
+    if args.dry_run:
+        return _dry_run(stack)
+    if args.detach:
+        return _detached(args, stack)
+    return _foreground(args, stack)
+
+
+def _dry_run(stack: Stack) -> int:
+    from nsrun.runtime.stack import plan_changes
+
+    changes = plan_changes(stack)
+    if changes.networks_changed:
+        print("make the networks")
+    for name in changes.made:
+        print(f"make {name}")
+    for name in changes.changed:
+        print(f"make {name} anew: its plan differs, or it has ended")
+    kept = {*changes.changed}
+    for container in changes.removed:
+        if container.record.name not in kept and not container.record.service.startswith("("):
+            print(f"remove {container.record.name}")
+    for name in changes.same:
+        print(f"keep {name}")
+    return 0
+
+
+def _supervisor(stack: Stack, teller_output: bool) -> Supervisor:
+    from nsrun.cli.stacks import Output, Teller
+    from nsrun.runtime.stack import Supervisor
+
+    teller = Teller(stack.name)
+    output = Output((m.spec.name for m in stack.members), stack.name)
+    return Supervisor(
+        stack=stack,
+        say=teller.say,
+        report=teller.report,
+        output=output.write if teller_output else None,
+    )
+
+
+def _foreground(args: argparse.Namespace, stack: Stack) -> int:
+    from nsrun.runtime.stack import Failed
+
+    supervisor = _supervisor(stack, True)
+    supervisor.prepare()
+    status = 0
+    try:
+        supervisor.up()
+        while not supervisor.ending and not supervisor.is_over():
+            supervisor.keep_once()
+    except Failed:
+        status = 1
+        if args.keep and not supervisor.ending:
+            supervisor.close(remove=False)
+            return status
+    except BaseException:
+        supervisor.down()
+        supervisor.close(remove=True)
+        raise
+    supervisor.down()
+    supervisor.close(remove=True)
+    return status
+
+
+def _detached(args: argparse.Namespace, stack: Stack) -> int:
+    """A process of its own keeps the stack; this one waits until it is up."""
+    import os
+
+    told, tells = os.pipe()
+    pid = os.fork()
+    if pid:
+        os.close(tells)
+        with open(told, "rb") as pipe:
+            word = pipe.read()
+        return 0 if word == b"up" else 1
+    os.close(told)
+    status = 1
+    try:
+        os.setsid()
+        status = _keep(args, stack, tells)
+    except BaseException as error:
+        _tell_fault(error)
+    finally:
+        os._exit(status)
+
+
+def _tell_fault(error: BaseException) -> None:
+    from nsrun.cli import process
+    from nsrun.cli.output import report
+    from nsrun.diag import NsrunError
+
+    if isinstance(error, NsrunError):
+        report(error.diagnostics)
+    elif isinstance(error, Exception):
+        report([process.fault(error)])
+
+
+def _keep(args: argparse.Namespace, stack: Stack, tells: int) -> int:
+    import os
+
+    from nsrun.runtime.stack import Failed
+
+    supervisor = _supervisor(stack, False)
+    supervisor.prepare()
+    try:
+        supervisor.up()
+    except Failed:
+        if not args.keep:
+            supervisor.down()
+        supervisor.close(remove=not args.keep)
+        return 1
+    except BaseException:
+        supervisor.down()
+        supervisor.close(remove=True)
+        raise
+    os.write(tells, b"up")
+    os.close(tells)
+    null = os.open("/dev/null", os.O_RDWR)
+    for fd in range(3):
+        os.dup2(null, fd)
+    while not supervisor.ending:
+        supervisor.keep_once()
+    # Told to end, it leaves the containers as they are: `down` is what ends them.
+    supervisor.close(remove=False)
+    return 0

@@ -1,0 +1,652 @@
+"""Keeping a stack up: one process that starts its containers in order, watches them and starts
+them again. It sleeps until something happens; only health has a clock.
+
+Each container has a monitor of its own and goes on without this process. Whoever comes next,
+after an end that was not meant, finds what runs by its folders.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import selectors
+import signal
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from nsrun.diag import Diagnostic, NsrunError
+from nsrun.plan.bridges import Bridge, Bridges
+from nsrun.plan.model import Plan
+from nsrun.runtime import detached, life, stack_store, store
+from nsrun.runtime.control import Monitor
+from nsrun.runtime.detached import Options
+from nsrun.runtime.health import Check
+from nsrun.runtime.store import Container, Record
+from nsrun.spec.stack import Condition, Member, Stack
+
+# As Docker waits: a tenth of a second, doubled each time, up to a minute; who has run for ten
+# seconds begins anew.
+_BACKOFF, _BACKOFF_MAX, _STEADY = 0.1, 60.0, 10.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_LINES_SHOWN = 10
+
+
+class State(StrEnum):
+    """Of one container of the stack."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    EXITED = "exited"
+    FAILED = "failed"
+
+
+@dataclass(slots=True, kw_only=True)
+class Kept:
+    """A member and how it is now. ``status``: its last exit status; times are monotonic seconds.
+
+    ``healthy`` is None where it has no healthcheck or none has ended yet.
+    """
+
+    member: Member
+    state: State = State.WAITING
+    status: int | None = None
+    restarts: int = 0
+    backoff: float = _BACKOFF
+    since: float = 0.0
+    again_at: float | None = None
+    monitor: Monitor | None = None
+    check: Check | None = None
+    healthy: bool | None = None
+
+    @property
+    def name(self) -> str:
+        return self.member.spec.name
+
+    @property
+    def runs(self) -> bool:
+        return self.state is State.RUNNING
+
+
+class Failed(Exception):
+    """The stack cannot come up; what there is to say has been said."""
+
+
+Say = Callable[[str, str], None]
+
+
+@dataclass(slots=True, kw_only=True)
+class Supervisor:
+    """``say`` is told of each change (a container's name, what became of it), ``report`` of what
+    is wrong; ``output``, where it is given, of what containers write (name, stream, bytes)."""
+
+    stack: Stack
+    say: Say
+    report: Callable[[Iterable[Diagnostic]], None]
+    output: Callable[[str, str, bytes], None] | None = None
+    kept: dict[str, Kept] = field(default_factory=dict)
+    selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
+    lock: stack_store.Lock | None = None
+    door: socket.socket | None = None
+    ending: bool = False
+    yielding: bool = False
+    wakes: tuple[int, int] = (-1, -1)
+
+    # --- coming up ---------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Take the stack's lock, from who has it, and open its door. Raises NsrunError."""
+        name = self.stack.name
+        self.lock = stack_store.take(name)
+        if self.lock is None:
+            with contextlib.suppress(ConnectionError):
+                for _ in stack_store.ask(name, {"do": "yield"}):
+                    pass
+            deadline = time.monotonic() + 10
+            while self.lock is None and time.monotonic() < deadline:
+                self.lock = stack_store.take(name)
+                time.sleep(0.01)
+        if self.lock is None:
+            raise NsrunError(
+                Diagnostic(
+                    code="NS606",
+                    summary=f"another process brings the stack {name} up or down",
+                    help=("wait for it, or end it",),
+                )
+            )
+        self._open_door()
+        self.wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        signal.set_wakeup_fd(self.wakes[1])
+        for number in (*_SIGNALS, signal.SIGCHLD):
+            signal.signal(number, lambda *_: None)
+        self.selector.register(self.wakes[0], selectors.EVENT_READ, self._signalled)
+
+    def _open_door(self) -> None:
+        place = stack_store.folder(self.stack.name)
+        path = os.path.join(place, "socket")
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)
+        self.door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        folder = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        self.door.bind(f"/proc/self/fd/{folder}/socket")
+        os.close(folder)
+        os.chmod(path, 0o600)
+        self.door.listen(8)
+        self.selector.register(self.door, selectors.EVENT_READ, self._welcome)
+
+    def up(self) -> None:
+        """Bring everything to where the stack wants it; returns when it is. Raises Failed."""
+        self._write_down()
+        changes = plan_changes(self.stack)
+        for container in changes.removed:
+            self.say(container.record.name, "removed")
+            _end(container)
+        if changes.networks_changed:
+            self._networks()
+        for member in self.stack.members:
+            self.kept[member.spec.name] = Kept(member=member)
+        for name in changes.same:
+            self._adopt(self.kept[name])
+        self._start_what_can()
+        while not self.ending and not self.yielding and not self._is_up():
+            self._turn()
+        if self.ending:
+            raise Failed
+        self.write_members()
+
+    def _write_down(self) -> None:
+        stack = self.stack
+        stack_store.write(
+            stack.name,
+            "stack.json",
+            {
+                "format": 1,
+                "name": stack.name,
+                "file": os.path.abspath(stack.file),
+                "sha256": stack.sha256,
+                "cwd": os.getcwd(),
+                "networks": [
+                    {"name": n.name, "bridge": n.bridge, "external": n.external}
+                    for n in stack.networks
+                ],
+                "volumes": [v.folder for v in stack.volumes if v.named],
+            },
+        )
+        for volume in stack.volumes:
+            if volume.named:
+                os.makedirs(volume.folder, mode=0o755, exist_ok=True)
+
+    def _networks(self) -> None:
+        wanted = bridges_of(self.stack)
+        if not wanted.bridges:
+            return
+        self.say(stack_store.NETWORKS, "starting")
+        started = detached.run_plan(
+            lambda socket: network_plan(wanted, socket), _network_record(self.stack)
+        )
+        if started.status:
+            raise Failed
+        self.say(stack_store.NETWORKS, "up")
+
+    # --- starting ----------------------------------------------------------------------------
+
+    def _start_what_can(self) -> None:
+        for kept in self.kept.values():
+            if kept.state is State.WAITING and self._may_start(kept):
+                self._start(kept)
+
+    def _may_start(self, kept: Kept) -> bool:
+        return all(
+            self._holds(other, dependency.condition)
+            for dependency in kept.member.depends_on
+            for other in self.kept.values()
+            if other.member.service == dependency.service
+        )
+
+    def _holds(self, kept: Kept, condition: Condition) -> bool:
+        match condition:
+            case Condition.STARTED:
+                return kept.state in (State.RUNNING, State.RESTARTING, State.EXITED)
+            case Condition.HEALTHY:
+                healthy = kept.healthy if kept.member.healthcheck is not None else True
+                return kept.runs and healthy is True
+            case Condition.COMPLETED:
+                return kept.state is State.EXITED and kept.status == 0
+
+    def _start(self, kept: Kept) -> None:
+        self.say(kept.name, "starting")
+        options = Options(stack=self.stack.name, service=kept.member.service)
+        try:
+            started = detached.run(kept.member.spec, options)
+        except NsrunError as error:
+            self.report(error.diagnostics)
+            self._fail(kept)
+            return
+        if started.status:
+            self._fail(kept)
+            return
+        self._adopt(kept)
+
+    def _fail(self, kept: Kept) -> None:
+        kept.state = State.FAILED
+        self.say(kept.name, "failed")
+        if not self.ending:
+            raise Failed
+
+    def _adopt(self, kept: Kept) -> None:
+        """Watch a container that runs."""
+        container = store.find(kept.name)
+        try:
+            kept.monitor = Monitor(container)
+        except ConnectionError:
+            # It has ended already: its folder says how.
+            kept.since = time.monotonic()
+            kept.state = State.RUNNING
+            self._ended(kept, life.wait(container))
+            return
+        kept.state, kept.since = State.RUNNING, time.monotonic()
+        if self.output is not None:
+            kept.monitor.attach()
+        self.selector.register(kept.monitor, selectors.EVENT_READ, lambda: self._heard(kept))
+        if kept.member.healthcheck is not None:
+            kept.healthy = None
+            kept.check = Check(kept.member.healthcheck, kept.name)
+        self.say(kept.name, "running")
+
+    # --- what happens ------------------------------------------------------------------------
+
+    def _turn(self) -> None:
+        """Sleep until something happens, and act on it."""
+        for key, _ in self.selector.select(self._patience()):
+            key.data()
+        now = time.monotonic()
+        for kept in self.kept.values():
+            if kept.again_at is not None and kept.again_at <= now:
+                self._again(kept)
+            if kept.check is not None and kept.runs:
+                self._look(kept)
+        if not self.ending and not self.yielding:
+            self._start_what_can()
+
+    def _patience(self) -> float | None:
+        """Seconds to the next clock that rings, None where there is none."""
+        times = [k.again_at for k in self.kept.values() if k.again_at is not None]
+        times += [k.check.next_at for k in self.kept.values() if k.check is not None and k.runs]
+        return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _signalled(self) -> None:
+        for number in os.read(self.wakes[0], 4096):
+            if number in _SIGNALS:
+                self.ending = True
+        with contextlib.suppress(ChildProcessError):
+            # Monitors and checks are children; how they ended is told otherwise.
+            while (found := os.waitpid(-1, os.WNOHANG))[0]:
+                for kept in self.kept.values():
+                    if kept.check is not None:
+                        kept.check.ended(found[0], os.waitstatus_to_exitcode(found[1]))
+
+    def _heard(self, kept: Kept) -> None:
+        assert kept.monitor is not None
+        kind, data = kept.monitor.receive()
+        if kind in ("o", "e"):
+            if self.output is not None:
+                self.output(kept.name, "stdout" if kind == "o" else "stderr", data)
+            return
+        status = int.from_bytes(data, "little", signed=True) if kind == "x" else None
+        self._let_go(kept)
+        found = store.load(os.path.join(store.folder(), kept.name))
+        if status is None:
+            status = found.exit_status if found is not None and found.exit_status else 137
+        self._ended(kept, status)
+
+    def _let_go(self, kept: Kept) -> None:
+        if kept.monitor is not None:
+            self.selector.unregister(kept.monitor)
+            kept.monitor.__exit__(None, None, None)
+            kept.monitor = None
+
+    def _ended(self, kept: Kept, status: int) -> None:
+        kept.status, kept.state = status, State.EXITED
+        if kept.check is not None:
+            kept.check.stop()
+            kept.check = None
+        self.say(kept.name, f"exited ({status})")
+        restart = kept.member.restart
+        wanted = restart.policy == "always" or (restart.policy == "on-failure" and status != 0)
+        if self.ending or not wanted or (restart.max is not None and kept.restarts >= restart.max):
+            self.write_members()
+            return
+        if time.monotonic() - kept.since > _STEADY:
+            kept.backoff = _BACKOFF
+        kept.state, kept.again_at = State.RESTARTING, time.monotonic() + kept.backoff
+        kept.backoff = min(2 * kept.backoff, _BACKOFF_MAX)
+        self.write_members()
+
+    def _again(self, kept: Kept) -> None:
+        kept.again_at = None
+        kept.restarts += 1
+        container = store.find(kept.name)
+        life.until_unlocked(container)
+        if detached.again(container).status:
+            kept.since = time.monotonic()
+            self._ended(kept, 125)
+            return
+        self._adopt(kept)
+        self.write_members()
+
+    def _look(self, kept: Kept) -> None:
+        assert kept.check is not None
+        verdict = kept.check.turn()
+        if verdict is None or verdict == kept.healthy:
+            return
+        kept.healthy = verdict
+        self.say(kept.name, "healthy" if verdict else "unhealthy")
+        self.write_members()
+
+    def _is_up(self) -> bool:
+        """Whether everything runs that can, or has ended; raises Failed where it never will."""
+        for kept in self.kept.values():
+            if kept.state is State.WAITING:
+                self._require_hope(kept)
+        return all(k.state is not State.WAITING for k in self.kept.values())
+
+    def _require_hope(self, kept: Kept) -> None:
+        for dependency in kept.member.depends_on:
+            for other in self.kept.values():
+                if other.member.service != dependency.service:
+                    continue
+                reason = _hopeless(other, dependency.condition)
+                if reason:
+                    self._say_why(kept, other, reason, dependency.path)
+                    raise Failed
+
+    def _say_why(self, kept: Kept, other: Kept, reason: str, path: str) -> None:
+        folder = os.path.join(store.folder(), other.name)
+        last = tuple(_last_lines(folder))
+        self.report(
+            (
+                Diagnostic(
+                    code="NS609",
+                    summary=f"{kept.name} cannot start: {other.name} {reason}",
+                    span=self.stack.spans.get(path),
+                    path=path,
+                    notes=(f"the last lines of {other.name}:", *last) if last else (),
+                    help=(f"nsrun logs {other.name}", "or keep what runs: nsrun up --keep"),
+                ),
+            )
+        )
+
+    # --- being asked -------------------------------------------------------------------------
+
+    def _welcome(self) -> None:
+        assert self.door is not None
+        client, _ = self.door.accept()
+        client.settimeout(5)
+        with client, client.makefile("rb") as lines:
+            try:
+                question = json.loads(lines.readline() or b"{}")
+            except (ValueError, OSError):
+                return
+
+            def answer(**words: Any) -> None:
+                with contextlib.suppress(OSError):
+                    client.sendall(json.dumps(words).encode() + b"\n")
+
+            match question.get("do"):
+                case "down":
+                    self.ending = True
+                    self.down(lambda name, what: answer(name=name, what=what))
+                    if question.get("volumes"):
+                        _remove_volumes(self.stack.name)
+                    self.close(remove=True)
+                    answer(name="", what="down")
+                    os._exit(0)
+                case "yield":
+                    self.yielding = True
+                    self.close(remove=False)
+                    os._exit(0)
+                case _:
+                    answer(name="", what="not understood")
+
+    # --- going down --------------------------------------------------------------------------
+
+    def down(self, say: Say | None = None) -> None:
+        """Stop and remove everything, the last started first."""
+        self.ending = True
+        for kept in self.kept.values():
+            kept.again_at = None
+            if kept.check is not None:
+                kept.check.stop()
+                kept.check = None
+            self._let_go(kept)
+        take_down(self.stack.name, say or self.say)
+
+    def close(self, *, remove: bool) -> None:
+        """Give the lock back."""
+        if remove:
+            stack_store.remove(self.stack.name)
+        if self.door is not None:
+            self.door.close()
+        if self.lock is not None:
+            self.lock.release()
+
+    def keep_once(self) -> None:
+        """Sleep until something happens, and act on it."""
+        self._turn()
+
+    def is_over(self) -> bool:
+        """Whether every container has ended and none is started again."""
+        over = (State.EXITED, State.FAILED)
+        return bool(self.kept) and all(k.state in over for k in self.kept.values())
+
+    def write_members(self) -> None:
+        data = {
+            name: {
+                "state": kept.state.value,
+                "healthy": kept.healthy,
+                "has_check": kept.member.healthcheck is not None,
+                "restarts": kept.restarts,
+            }
+            for name, kept in self.kept.items()
+        }
+        with contextlib.suppress(OSError):
+            stack_store.write(self.stack.name, "members.json", data)
+
+
+def _hopeless(kept: Kept, condition: Condition) -> str:
+    """Why a condition will never hold, "" where it may."""
+    if kept.state is State.FAILED:
+        return "did not start"
+    if condition is Condition.COMPLETED and kept.state is State.EXITED and kept.status != 0:
+        return f"ended with exit status {kept.status}"
+    if condition is Condition.HEALTHY:
+        if kept.healthy is False:
+            return "is not healthy"
+        if kept.state is State.EXITED:
+            return f"ended with exit status {kept.status}"
+    return ""
+
+
+def _last_lines(folder: str) -> list[str]:
+    lines: list[str] = []
+    for file in store.log_files(folder):
+        with contextlib.suppress(OSError), open(file, encoding="utf-8", errors="replace") as text:
+            lines += [store.line_of(line.rstrip("\n")).text for line in text]
+    return lines[-_LINES_SHOWN:]
+
+
+# --- what is to be done ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """``same``: names of containers that run by the plan they should have; ``removed``: those
+    that have another, have ended, or are of no use any more."""
+
+    same: tuple[str, ...]
+    changed: tuple[str, ...]
+    made: tuple[str, ...]
+    removed: tuple[Container, ...]
+    networks_changed: bool
+
+
+def plan_changes(stack: Stack) -> Changes:
+    """What `up` would do, compared by plans. Raises NsrunError where one cannot be planned."""
+    wanted = {m.spec.name: m for m in stack.members}
+    present = {c.record.name: c for c in stack_store.containers(stack.name)}
+    networks = bridges_of(stack)
+    holder = present.pop(network_name(stack.name), None)
+    networks_same = (
+        holder is not None
+        and holder.running
+        and _same(holder, network_plan(networks, detached.socket_of(holder.folder)))
+        if networks.bridges
+        else holder is None
+    )
+    same: list[str] = []
+    changed: list[str] = []
+    for name, container in present.items():
+        if name not in wanted or not container.alive or not networks_same:
+            continue
+        plan = detached.plan_for(wanted[name].spec, detached.socket_of(container.folder))
+        (same if _same(container, plan) else changed).append(name)
+    gone = [c for name, c in present.items() if name not in same]
+    if holder is not None and not networks_same:
+        gone.insert(0, holder)
+    return Changes(
+        same=tuple(same),
+        changed=tuple(n for n in present if n in wanted and n not in same),
+        made=tuple(n for n in wanted if n not in present),
+        # The networks go last: what is on them goes first.
+        removed=tuple(reversed(gone)),
+        networks_changed=not networks_same,
+    )
+
+
+def _same(container: Container, plan: Plan) -> bool:
+    from nsrun.plan import binary
+    from nsrun.plan.diff import diff
+
+    try:
+        with open(os.path.join(container.folder, "plan"), "rb") as file:
+            stored = binary.decode(file.read())
+    except (OSError, NsrunError):
+        return False
+    found = diff(stored, plan)
+    return not found.changes and not found.settings
+
+
+def network_name(stack: str) -> str:
+    return f"{stack}.{stack_store.NETWORKS}"
+
+
+def bridges_of(stack: Stack) -> Bridges:
+    return Bridges(
+        name=stack.name,
+        file=stack.file,
+        sha256=stack.sha256,
+        spans=stack.spans,
+        bridges=tuple(
+            Bridge(
+                name=n.bridge,
+                path=n.path,
+                addresses=n.gateways,
+                masquerade=n.masquerade,
+                internal=n.internal,
+                mtu=n.mtu,
+            )
+            for n in stack.networks
+            if not n.external
+        ),
+    )
+
+
+def network_plan(wanted: Bridges, socket: str) -> Plan:
+    """Raises NsrunError."""
+    from nsrun.host.facts import gather
+    from nsrun.kernel.facts import Query
+    from nsrun.plan.bridges import plan_bridges
+
+    translates = any(b.masquerade for b in wanted.bridges)
+    filters = translates or any(b.internal for b in wanted.bridges)
+    query = Query(helpers=("nft",) if filters else (), forwarding=translates)
+    return plan_bridges(wanted, gather(query), notify=socket)
+
+
+def plans(stack: Stack) -> Iterator[Plan]:
+    """The plans that `up` replays, in its order. Raises NsrunError."""
+    networks = bridges_of(stack)
+    folder = store.folder()
+    if networks.bridges:
+        place = os.path.join(folder, network_name(stack.name))
+        yield network_plan(networks, detached.socket_of(place))
+    for member in stack.members:
+        place = os.path.join(folder, member.spec.name)
+        yield detached.plan_for(member.spec, detached.socket_of(place))
+
+
+def _network_record(stack: Stack) -> Record:
+    return Record(
+        id=store.new_id(),
+        name=network_name(stack.name),
+        spec=os.path.abspath(stack.file),
+        sha256=stack.sha256,
+        command=(),
+        created=time.time_ns(),
+        stack=stack.name,
+        service=f"({stack_store.NETWORKS})",
+        stop_timeout=0,
+    )
+
+
+def take_down(name: str, say: Say) -> None:
+    """Stop and remove the containers of a stack, the last made first, and its networks."""
+    for container in reversed(stack_store.containers(name)):
+        say(container.record.name, "stopping")
+        _end(container)
+        say(container.record.name, "removed")
+
+
+def _end(container: Container) -> None:
+    life.stop(container)
+    life.remove(container, force=True)
+
+
+def _remove_volumes(name: str) -> None:
+    import shutil
+
+    known = stack_store.read(name, "stack.json") or {}
+    for folder in known.get("volumes", ()):
+        shutil.rmtree(folder, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(folder))
+
+
+def down(name: str, say: Say, *, volumes: bool = False) -> None:
+    """Take a stack down, by the process that keeps it or, where there is none, here.
+
+    Raises NsrunError (NS605) where there is nothing of the name.
+    """
+    if stack_store.is_kept(name):
+        with contextlib.suppress(ConnectionError):
+            for answer in stack_store.ask(name, {"do": "down", "volumes": volumes}):
+                if answer.get("name"):
+                    say(answer["name"], answer.get("what", ""))
+            return
+    if not stack_store.containers(name) and name not in stack_store.names():
+        raise NsrunError(
+            Diagnostic(
+                code="NS605",
+                summary=f"there is no stack {name}",
+                help=("`nsrun ps -a` lists what there is",),
+            )
+        )
+    take_down(name, say)
+    if volumes:
+        _remove_volumes(name)
+    stack_store.remove(name)

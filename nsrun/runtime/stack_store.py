@@ -1,0 +1,109 @@
+"""What is known of stacks: a folder each, and the lock of the process that keeps one.
+
+    stacks/NAME/lock         held by the stack's process: it is kept up if and only if it is
+    stacks/NAME/stack.json   file, sha256, words and profiles of the last `up`
+    stacks/NAME/members.json health and restarts of each container, as they change
+    stacks/NAME/socket       asks the process: one JSON line, answered by lines
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shutil
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from nsrun.host import paths
+from nsrun.runtime import store
+from nsrun.runtime.store import Container
+
+NETWORKS = "networks"
+_LIMIT = 4 << 20
+
+
+def folder(name: str) -> str:
+    return os.path.join(os.path.dirname(store.folder()), "stacks", name)
+
+
+@dataclass(frozen=True, slots=True)
+class Lock:
+    """Held as long as the descriptor is open."""
+
+    fd: int
+
+    def release(self) -> None:
+        os.close(self.fd)
+
+
+def take(name: str) -> Lock | None:
+    """The stack's lock, None where another process has it."""
+    place = folder(name)
+    os.makedirs(place, mode=0o700, exist_ok=True)
+    fd = os.open(os.path.join(place, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(fd)
+        return None
+    return Lock(fd)
+
+
+def is_kept(name: str) -> bool:
+    """Whether a process keeps the stack up."""
+    return store.is_locked(folder(name))
+
+
+def write(name: str, file: str, data: Any) -> None:
+    store.write(folder(name), file, json.dumps(data, indent=1).encode() + b"\n")
+
+
+def read(name: str, file: str) -> Any:
+    """None where it is not there, or damaged."""
+    text = paths.read_file(os.path.join(folder(name), file), _LIMIT)
+    try:
+        return json.loads(text) if text else None
+    except ValueError:
+        return None
+
+
+def remove(name: str) -> None:
+    place = folder(name)
+    shutil.rmtree(place, ignore_errors=True)
+    above = os.path.dirname(place)
+    for empty in (above, os.path.dirname(above)):
+        with contextlib.suppress(OSError):
+            os.rmdir(empty)
+
+
+def names() -> list[str]:
+    """All stacks, kept or not."""
+    try:
+        return sorted(os.listdir(os.path.join(os.path.dirname(store.folder()), "stacks")))
+    except FileNotFoundError:
+        return []
+
+
+def containers(name: str) -> list[Container]:
+    """The stack's containers by the time they were made; its networks' holder is one."""
+    return [c for c in store.everything() if c.record.stack == name]
+
+
+def ask(name: str, question: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Ask the stack's process; its answers until it hangs up. Raises ConnectionError."""
+    place = os.open(folder(name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        try:
+            client.connect(f"/proc/self/fd/{place}/socket")
+        except (FileNotFoundError, ConnectionRefusedError) as error:
+            raise ConnectionError(f"{name} is not kept up") from error
+        finally:
+            os.close(place)
+        client.sendall(json.dumps(question).encode() + b"\n")
+        with client.makefile("rb") as lines:
+            for line in lines:
+                yield json.loads(line)
