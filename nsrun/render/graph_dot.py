@@ -13,6 +13,7 @@ _SHAPES: dict[Shape, str] = {
     "container": "component",
     "note": "note",
 }
+_SPECIAL = str.maketrans({"\\": "\\\\", '"': '\\"', "&": "&amp;"})
 
 
 def dot(graph: Graph) -> str:
@@ -41,6 +42,6 @@ def dot(graph: Graph) -> str:
 
 
 def quoted(text: str) -> str:
-    """A string of DOT: a backslash would begin an escape, ``\\n`` ends a line."""
-    lines = (visible(line).replace("\\", "\\\\").replace('"', '\\"') for line in text.split("\n"))
-    return '"' + "\\n".join(lines) + '"'
+    """A string of DOT: a backslash begins an escape, ``\\n`` ends a line, and labels may have the
+    entities of HTML."""
+    return '"' + "\\n".join(visible(line).translate(_SPECIAL) for line in text.split("\n")) + '"'

@@ -17,7 +17,7 @@ _SHAPES: dict[Shape, tuple[str, str]] = {
 }
 
 # A mark or a space at the start of a line, the mark of a numbered list, and what makes links.
-_MARKDOWN = re.compile(r"^[^\w]|(?<=\d)[.)](?=\s|$)|(?<=www)\.|:(?=//)", re.IGNORECASE)
+_MARKDOWN = re.compile(r"^[ +-]|^\d+[.)](?=\s|$)|(?<=www)\.|:(?=//)", re.IGNORECASE)
 
 
 def mermaid(graph: Graph) -> str:
@@ -51,7 +51,7 @@ def escaped(text: str) -> str:
     instead of showing it.
     """
     shown = visible(text)
-    found = {match.start() for match in _MARKDOWN.finditer(shown)}
+    found = {match.end() - 1 for match in _MARKDOWN.finditer(shown)}
     return "".join(
         c if at not in found and (c.isalnum() or c in " .,:/-+()?") else f"#{ord(c)};"
         for at, c in enumerate(shown)
