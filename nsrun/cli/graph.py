@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
 from nsrun.cli.parser import add_spec, examples, mark
 from nsrun.diag import Diagnostic, NsrunError
 
+if TYPE_CHECKING:
+    from nsrun.render.graph import Bridge
+    from nsrun.spec.model import Spec
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Draws the containers of one or more specs in one picture: network namespaces, "
+        "Draws the containers of one or more specs or stacks in one picture: network namespaces, "
         "interfaces, bridges, routes, published ports. Mermaid is rendered by git hosts in "
         "Markdown; svg is drawn by graphviz. Nothing is made, and the machine is not looked at."
     )
@@ -36,12 +41,15 @@ nsrun graph --format svg -o net.svg specs/network/bridge-db.yaml specs/network/b
 def main(args: argparse.Namespace) -> int:
     import sys
 
-    from nsrun.cli.inputs import load_specs
     from nsrun.render.graph import graph
     from nsrun.render.graph_dot import dot
     from nsrun.render.graph_mermaid import mermaid
 
-    drawn = graph(spec for file in args.spec for spec in load_specs(file))
+    specs: list[Spec] = []
+    bridges: list[Bridge] = []
+    for file in args.spec:
+        _read(file, specs, bridges)
+    drawn = graph(specs, bridges)
     text = mermaid(drawn) if args.format == "mermaid" else dot(drawn)
     data = _svg(text) if args.format == "svg" else text.encode()
     if args.output is None:
@@ -53,6 +61,23 @@ def main(args: argparse.Namespace) -> int:
     except OSError as error:
         raise _refused("NS001", f"cannot write {args.output}: {error.strerror}") from None
     return 0
+
+
+def _read(file: str, specs: list[Spec], bridges: list[Bridge]) -> None:
+    """Add what is in ``file``: a container, or a stack's containers and the bridges it makes."""
+    from nsrun.cli import stacks
+    from nsrun.cli.inputs import load_spec
+    from nsrun.render.graph import Bridge
+
+    if not stacks.holds_stack(file):
+        specs.append(load_spec(file))
+        return
+    stack = stacks.load(file)
+    specs += (member.spec for member in stack.members)
+    bridges += (
+        Bridge(name=n.bridge, network=n.name, addresses=n.gateways, masquerade=n.masquerade)
+        for n in stack.networks
+    )
 
 
 def _svg(text: str) -> bytes:

@@ -24,20 +24,6 @@ def load_spec(file: str, command: tuple[str, ...] | None = None) -> Spec:
     return spec
 
 
-def load_specs(file: str) -> list[Spec]:
-    """The specs of all containers in ``file``, one or a stack's. Raises NsrunError."""
-    from nsrun.cli.stacks import holds_stack
-
-    if not holds_stack(file):
-        return [load_spec(file)]
-    from nsrun.spec.stack_load import load_stack
-
-    stack, warnings = load_stack(file, all_profiles=True)
-    if warnings:
-        report(warnings)
-    return [member.spec for member in stack.members]
-
-
 def load_plan(file: str, command: tuple[str, ...] | None = None) -> Plan:
     """The plan of the spec in ``file``, or the plan that ``file`` itself holds; verified.
 

@@ -14,6 +14,7 @@ from typing import Literal, assert_never
 from nsrun.plan.netnames import host_name
 from nsrun.spec.model import (
     Interface,
+    InterfaceAddress,
     LinkType,
     Namespace,
     NamespaceType,
@@ -45,6 +46,16 @@ class Edge:
     other: str
     label: str = ""
     directed: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bridge:
+    """A bridge of the host that a stack makes for ``network``, with the host's addresses on it."""
+
+    name: str
+    network: str
+    addresses: tuple[InterfaceAddress, ...] = ()
+    masquerade: bool = False
 
 
 @dataclass(slots=True, kw_only=True)
@@ -79,7 +90,7 @@ class Graph:
             self.edges.append(made)
 
 
-def graph(specs: Iterable[Spec]) -> Graph:
+def graph(specs: Iterable[Spec], bridges: Iterable[Bridge] = ()) -> Graph:
     """One picture of all ``specs``; the same one given twice is drawn once."""
     drawn = Graph()
     places: dict[str, Spec] = {}
@@ -95,6 +106,11 @@ def graph(specs: Iterable[Spec]) -> Graph:
             drawn.pins[_file(namespace.pin)] = key
     for key, spec in places.items():
         _container(drawn, spec, key)
+    for bridge in bridges:
+        lines = (f"network {bridge.network}", *map(str, bridge.addresses))
+        made = drawn.node(_host(drawn), bridge.name, *lines, shape="bridge")
+        if bridge.masquerade:
+            _to_world(drawn, made, "masquerade")
     return drawn
 
 
