@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Draws the containers of one or more specs or stacks in one picture: network namespaces, "
         "interfaces, bridges, routes, published ports. Mermaid is rendered by git hosts in "
-        "Markdown; svg is drawn by graphviz. Nothing is made, and the machine is not looked at."
+        "Markdown; svg is drawn by graphviz. The specs are checked as by validate; nothing is made."
     )
     add_spec(parser, nargs="+", help="the specs' files")
     parser.add_argument(
