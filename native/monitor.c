@@ -313,7 +313,8 @@ static int hear(struct client *client)
     switch (packet[0]) {
     case 'a':
         client->attached = 1;
-        break;
+        /* Nothing, as an answer: what was written before is in the log by now. */
+        return send_to(client, "o", 1);
     case 'i':
         keep_input(rest, length);
         break;

@@ -56,7 +56,12 @@ def load(file: str) -> Stack:
 
 
 def volumes_folder(environ: Mapping[str, str]) -> str:
-    """Where named volumes are: they outlive the machine's uptime, unlike the state folder."""
+    """Where named volumes are: they outlive the machine's uptime, unlike the state folder.
+
+    NSRUN_VOLUMES_DIR says otherwise.
+    """
+    if environ.get("NSRUN_VOLUMES_DIR"):
+        return os.path.abspath(environ["NSRUN_VOLUMES_DIR"])
     if os.getuid() == 0:
         return "/var/lib/nsrun/volumes"
     home = environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
@@ -96,17 +101,17 @@ class Output:
     def __init__(self, names: Iterable[str], stack: str) -> None:
         self._short = {name: name.removeprefix(f"{stack}-") for name in names}
         self._width = max(map(len, self._short.values()), default=0)
-        self._rest: dict[tuple[str, str], bytes] = {}
+        self._rest: dict[tuple[str, str], str] = {}
         self._color = wants_color("auto", sys.stdout)
 
-    def write(self, name: str, stream: str, data: bytes) -> None:
-        whole = self._rest.pop((name, stream), b"") + data
-        *lines, rest = whole.split(b"\n")
+    def write(self, name: str, stream: str, text: str) -> None:
+        whole = self._rest.pop((name, stream), "") + text
+        *lines, rest = whole.split("\n")
         if rest:
             self._rest[name, stream] = rest
         out = sys.stdout if stream == "stdout" else sys.stderr
         for line in lines:
-            out.write(f"{self._prefix(name)}{line.decode(errors='backslashreplace')}\n")
+            out.write(f"{self._prefix(name)}{line}\n")
         out.flush()
 
     def _prefix(self, name: str) -> str:

@@ -66,7 +66,8 @@ def _dry_run(stack: Stack) -> int:
         if container.record.name not in kept and not container.record.service.startswith("("):
             print(f"remove {container.record.name}")
     for name in changes.same:
-        print(f"keep {name}")
+        renamed = name in changes.renamed
+        print(f"keep {name}" + (", with the new names in its /etc/hosts" if renamed else ""))
     return 0
 
 

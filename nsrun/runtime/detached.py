@@ -96,7 +96,7 @@ def run_plan(make: Callable[[str], Plan], record: Record) -> Started:
     folder = store.claim(record.name)
     started = False
     try:
-        _keep(folder, make(socket_of(folder)))
+        keep(folder, make(socket_of(folder)))
         store.save(folder, record)
         result = start(folder, record)
         started = result.status == 0
@@ -114,7 +114,8 @@ def plan_for(spec: Spec, socket: str) -> Plan:
     return plan(spec, gather(wanted(spec)), notify=socket)
 
 
-def _keep(folder: str, plan: Plan) -> None:
+def keep(folder: str, plan: Plan) -> None:
+    """Put away the plan that a start replays."""
     from nsrun.plan.binary import encode
 
     store.write(folder, "plan", encode(plan))

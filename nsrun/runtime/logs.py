@@ -61,7 +61,7 @@ def moment(text: str | None) -> str:
 
 def show(container: Container, chosen: Chosen, *, follow: bool) -> None:
     """Print the log; with ``follow`` on until the container ends."""
-    reader = _Reader(container.folder)
+    reader = Reader(container.folder)
     # Before the first look: what comes between the two is seen by it.
     monitor = _monitor(container) if follow else None
     lines: Iterator[Line] | deque[Line] = (line for line in reader.new() if chosen.wants(line))
@@ -90,7 +90,7 @@ def _monitor(container: Container) -> Monitor | None:
     return monitor
 
 
-class _Reader:
+class Reader:
     """The lines of a log that have not been read yet, across its rotation."""
 
     def __init__(self, folder: str) -> None:

@@ -294,6 +294,7 @@ class _Monitor:
                 self.drop(fd)
             case b"a":
                 self.attached.add(fd)
+                self.send(self.clients[fd], b"o")
             case b"i":
                 if self.streams.input >= 0 and not self.input_ends:
                     self.pending += rest

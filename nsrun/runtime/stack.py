@@ -22,10 +22,11 @@ from typing import Any
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.plan.bridges import Bridge, Bridges
 from nsrun.plan.model import Plan
-from nsrun.runtime import detached, life, stack_store, store
+from nsrun.runtime import detached, life, names, stack_store, store
 from nsrun.runtime.control import Monitor
 from nsrun.runtime.detached import Options
 from nsrun.runtime.health import Check
+from nsrun.runtime.logs import Reader
 from nsrun.runtime.store import Container, Record
 from nsrun.spec.stack import Condition, Member, Stack
 
@@ -61,6 +62,7 @@ class Kept:
     since: float = 0.0
     again_at: float | None = None
     monitor: Monitor | None = None
+    log: Reader | None = None
     check: Check | None = None
     healthy: bool | None = None
 
@@ -83,12 +85,12 @@ Say = Callable[[str, str], None]
 @dataclass(slots=True, kw_only=True)
 class Supervisor:
     """``say`` is told of each change (a container's name, what became of it), ``report`` of what
-    is wrong; ``output``, where it is given, of what containers write (name, stream, bytes)."""
+    is wrong; ``output``, where it is given, of what containers write (name, stream, text)."""
 
     stack: Stack
     say: Say
     report: Callable[[Iterable[Diagnostic]], None]
-    output: Callable[[str, str, bytes], None] | None = None
+    output: Callable[[str, str, str], None] | None = None
     kept: dict[str, Kept] = field(default_factory=dict)
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     lock: stack_store.Lock | None = None
@@ -152,6 +154,8 @@ class Supervisor:
             self.kept[member.spec.name] = Kept(member=member)
         for name in changes.same:
             self._adopt(self.kept[name])
+        for name in changes.renamed:
+            self._rename(self.kept[name])
         self._start_what_can()
         while not self.ending and not self.yielding and not self._is_up():
             self._turn()
@@ -192,6 +196,16 @@ class Supervisor:
         if started.status:
             raise Failed
         self.say(stack_store.NETWORKS, "up")
+
+    def _rename(self, kept: Kept) -> None:
+        """Others have come or gone: the names a running container finds follow, in its file and
+        in the plan that a restart replays."""
+        container = store.find(kept.name)
+        plan = detached.plan_for(kept.member.spec, detached.socket_of(container.folder))
+        detached.keep(container.folder, plan)
+        if container.running:
+            names.rewrite(container.pid, kept.member.spec)
+        self.say(kept.name, "knows the new names")
 
     # --- starting ----------------------------------------------------------------------------
 
@@ -241,17 +255,21 @@ class Supervisor:
     def _adopt(self, kept: Kept) -> None:
         """Watch a container that runs."""
         container = store.find(kept.name)
+        if kept.log is None and self.output is not None:
+            kept.log = Reader(container.folder)
+        kept.state, kept.since = State.RUNNING, time.monotonic()
         try:
-            kept.monitor = Monitor(container)
+            monitor = Monitor(container)
+            if self.output is not None:
+                monitor.attach()
         except ConnectionError:
             # It has ended already: its folder says how.
-            kept.since = time.monotonic()
-            kept.state = State.RUNNING
+            self.say(kept.name, "running")
+            self._show(kept)
             self._ended(kept, life.wait(container))
             return
-        kept.state, kept.since = State.RUNNING, time.monotonic()
-        if self.output is not None:
-            kept.monitor.attach()
+        kept.monitor = monitor
+        self._show(kept)
         self.selector.register(kept.monitor, selectors.EVENT_READ, lambda: self._heard(kept))
         if kept.member.healthcheck is not None:
             kept.healthy = None
@@ -293,9 +311,9 @@ class Supervisor:
     def _heard(self, kept: Kept) -> None:
         assert kept.monitor is not None
         kind, data = kept.monitor.receive()
+        # What it writes is read from the log, which also has what came before we listened.
+        self._show(kept)
         if kind in ("o", "e"):
-            if self.output is not None:
-                self.output(kept.name, "stdout" if kind == "o" else "stderr", data)
             return
         status = int.from_bytes(data, "little", signed=True) if kind == "x" else None
         self._let_go(kept)
@@ -303,6 +321,12 @@ class Supervisor:
         if status is None:
             status = found.exit_status if found is not None and found.exit_status else 137
         self._ended(kept, status)
+
+    def _show(self, kept: Kept) -> None:
+        if self.output is None or kept.log is None:
+            return
+        for line in kept.log.new():
+            self.output(kept.name, line.stream, line.text + ("" if line.part else "\n"))
 
     def _let_go(self, kept: Kept) -> None:
         if kept.monitor is not None:
@@ -485,10 +509,12 @@ def _last_lines(folder: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Changes:
-    """``same``: names of containers that run by the plan they should have; ``removed``: those
-    that have another, have ended, or are of no use any more."""
+    """``same``: names of containers that run by the plan they should have, ``renamed``: those of
+    them for which only the names of others differ; ``removed``: those that have another plan,
+    have ended, or are of no use any more."""
 
     same: tuple[str, ...]
+    renamed: tuple[str, ...]
     changed: tuple[str, ...]
     made: tuple[str, ...]
     removed: tuple[Container, ...]
@@ -504,22 +530,27 @@ def plan_changes(stack: Stack) -> Changes:
     networks_same = (
         holder is not None
         and holder.running
-        and _same(holder, network_plan(networks, detached.socket_of(holder.folder)))
+        and not _differs(holder, network_plan(networks, detached.socket_of(holder.folder)), {""})
         if networks.bridges
         else holder is None
     )
     same: list[str] = []
-    changed: list[str] = []
+    renamed: list[str] = []
     for name, container in present.items():
         if name not in wanted or not container.alive or not networks_same:
             continue
         plan = detached.plan_for(wanted[name].spec, detached.socket_of(container.folder))
-        (same if _same(container, plan) else changed).append(name)
+        differs = _differs(container, plan)
+        if differs is not None and differs <= {names.ORIGIN}:
+            same.append(name)
+            if differs:
+                renamed.append(name)
     gone = [c for name, c in present.items() if name not in same]
     if holder is not None and not networks_same:
         gone.insert(0, holder)
     return Changes(
         same=tuple(same),
+        renamed=tuple(renamed),
         changed=tuple(n for n in present if n in wanted and n not in same),
         made=tuple(n for n in wanted if n not in present),
         # The networks go last: what is on them goes first.
@@ -528,7 +559,11 @@ def plan_changes(stack: Stack) -> Changes:
     )
 
 
-def _same(container: Container, plan: Plan) -> bool:
+def _differs(
+    container: Container, plan: Plan, unknown: set[str] | None = None
+) -> set[str] | None:
+    """The places in the spec of all that differs from the stored plan; ``unknown`` where there is
+    none to compare with, or where it is about the whole plan."""
     from nsrun.plan import binary
     from nsrun.plan.diff import diff
 
@@ -536,9 +571,9 @@ def _same(container: Container, plan: Plan) -> bool:
         with open(os.path.join(container.folder, "plan"), "rb") as file:
             stored = binary.decode(file.read())
     except (OSError, NsrunError):
-        return False
+        return unknown
     found = diff(stored, plan)
-    return not found.changes and not found.settings
+    return unknown if found.settings else {c.action.origin.path for c in found.changes}
 
 
 def network_name(stack: str) -> str:

@@ -89,6 +89,7 @@ class _Service:
     path: str
     tree: Tree
     folders: dict[str, str]
+    broken: bool = False
     data: dict[str, Any] = field(default_factory=dict)
 
 
@@ -134,7 +135,7 @@ class _Reading:
         services = self._services(data)
         networks, pools = self._networks(name, data.get("networks") or {})
         volumes = self._volumes(name, data.get("volumes") or {})
-        chosen = [s for s in services if self._is_chosen(s)]
+        chosen = [s for s in services if self._is_chosen(s) and not s.broken]
         known = {s.name for s in services}
         members: list[Member] = []
         for service in chosen:
@@ -198,6 +199,7 @@ class _Reading:
         result: Tree | None = None
         for word in words:
             base = self._base(service, word, folder, seen)
+            service.broken |= base is None
             if base is not None:
                 result = base if result is None else overlaid(result, base)
         return tree if result is None else overlaid(result, tree)

@@ -1,0 +1,339 @@
+"""Stacks come up in their order, stay up, change, and go without a trace."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.box import Box, wait_for
+from tests.support.lab import Lab, say
+from tests.support.requires import requires
+from tests.support.runner import Result, Runner
+
+pytestmark = requires("root", "ip", "busybox")
+
+BASE: dict[str, Any] = {
+    "namespaces": ["mount", "pid", "ipc", "uts", "network"],
+    "mounts": [{"type": "proc", "target": "/proc"}],
+    "stop_timeout": "1s",
+    "command": ["sleep", "60"],
+}
+
+
+class Stacks:
+    """Stacks of the test's own, which are down when it ends."""
+
+    def __init__(self, runner: Runner, folder: Path) -> None:
+        self.runner = runner.with_(env={"NSRUN_VOLUMES_DIR": str(folder / "volumes")})
+        self.folder = folder
+        self.names: set[str] = set()
+
+    def write(self, name: str = "shop", **keys: Any) -> Path:
+        self.names.add(name)
+        file = self.folder / f"{name}.yaml"
+        file.write_text(json.dumps({"name": name, **keys}))
+        os.chown(file, self.runner.user.uid, self.runner.user.gid)
+        return file
+
+    def up(self, *words: str, name: str = "shop", **keys: Any) -> Result:
+        return self.runner.run("up", "-d", *words, self.write(name, **keys))
+
+    def ps(self) -> dict[str, dict[str, Any]]:
+        listed = json.loads(self.runner.run("ps", "-a", "--format", "json").ok())
+        return {one["name"]: one for one in listed}
+
+    def down(self, name: str = "shop", *words: str) -> Result:
+        return self.runner.run("down", *words, name)
+
+
+def member(**keys: Any) -> dict[str, Any]:
+    return {**BASE, **keys}
+
+
+@pytest.fixture
+def stacks(root: Runner, lab: Lab, area: Path) -> Iterator[Stacks]:
+    made = Stacks(root, area)
+    with lab.unchanged():
+        yield made
+        for name in made.names:
+            made.down(name)
+
+
+@pytest.fixture
+def own_stacks(user_box: Box) -> Iterator[Stacks]:
+    """As an ordinary user."""
+    made = Stacks(user_box.runner, user_box.folder)
+    yield made
+    for name in made.names:
+        made.down(name)
+
+
+def test_it_comes_up_in_its_order_and_goes(stacks: Stacks, lab: Lab) -> None:
+    result = stacks.up(
+        networks={"n": {"subnet": "10.77.0.0/24"}},
+        containers={
+            "web": member(depends_on=["db"], networks=["n"], replicas=2),
+            "db": member(networks={"n": {"address": "10.77.0.9"}}),
+        },
+    )
+    assert result.status == 0, str(result)
+    started = [line.split()[0] for line in result.stderr.splitlines() if "starting" in line]
+    assert started == ["networks", "shop-db", "shop-web-1", "shop-web-2"]
+    assert {n: c["status"] for n, c in stacks.ps().items()} == dict.fromkeys(
+        ("shop-db", "shop-web-1", "shop-web-2"), "running"
+    )
+    assert "nsb-shop-n" in lab.links()
+    say("ping", "-qc1", "-W2", "10.77.0.9")
+    reaches = stacks.runner.run("exec", "shop-web-2", "--", "ping", "-qc1", "-W2", "db")
+    assert reaches.status == 0, str(reaches)
+    assert stacks.down().status == 0
+    assert stacks.ps() == {}
+    assert lab.links() == []
+    assert not Path("/run/nsrun").exists()
+
+
+def test_what_waits_for_health_starts_after_it(stacks: Stacks) -> None:
+    result = stacks.up(
+        containers={
+            "db": member(
+                command="sleep 0.5; touch /tmp/up; sleep 60",
+                mounts=[*BASE["mounts"], {"type": "tmpfs", "target": "/tmp"}],
+                healthcheck={"command": ["test", "-e", "/tmp/up"], "interval": "0.1s",
+                             "retries": 50},
+            ),
+            "web": member(depends_on={"db": {"condition": "healthy"}}),
+        }
+    )  # fmt: skip
+    assert result.status == 0, str(result)
+    lines = [line for line in result.stderr.splitlines() if line]
+    assert lines.index("shop-db healthy") < lines.index("shop-web starting")
+    assert stacks.ps()["shop-db"]["health"] == "healthy"
+
+
+def test_an_unhealthy_one_is_told_with_its_last_words(stacks: Stacks) -> None:
+    result = stacks.up(
+        containers={
+            "db": member(
+                command="echo the disk is gone; sleep 60",
+                healthcheck={"command": ["false"], "interval": "0.1s", "retries": 2},
+            ),
+            "web": member(depends_on={"db": {"condition": "healthy"}}),
+        }
+    )
+    assert result.status == 1
+    assert "error[NS609]: shop-web cannot start: shop-db is not healthy" in result.stderr
+    assert "the disk is gone" in result.stderr
+    assert stacks.ps() == {}
+
+
+def test_an_init_container_is_waited_for(stacks: Stacks, area: Path) -> None:
+    (area / "d").mkdir()
+    init = member(command="echo made > /d/f", mounts=[*BASE["mounts"], f"{area}/d:/d"])
+    keys = {
+        "containers": {
+            "init": {**init, "namespaces": ["mount", "pid"], "rootfs": None},
+            "web": member(depends_on={"init": {"condition": "completed"}}),
+        }
+    }
+    del keys["containers"]["init"]["rootfs"]
+    (Path("/") / "d").mkdir(exist_ok=True)
+    try:
+        assert stacks.up(**keys).status == 0
+    finally:
+        stacks.down()
+        (Path("/") / "d").rmdir()
+    assert (area / "d/f").read_text() == "made\n"
+
+
+def test_one_that_dies_at_its_start_takes_all_down(stacks: Stacks) -> None:
+    result = stacks.up(
+        containers={"a": member(), "b": member(command=["nosuch"], depends_on=["a"])}
+    )
+    assert result.status == 1
+    assert "error[NS601]: cannot run nosuch" in result.stderr
+    assert stacks.ps() == {}
+
+
+def test_with_keep_what_runs_stays(stacks: Stacks) -> None:
+    containers = {"a": member(), "b": member(command=["nosuch"], depends_on=["a"])}
+    assert stacks.up("--keep", containers=containers).status == 1
+    assert {n: c["status"] for n, c in stacks.ps().items()} == {"shop-a": "running"}
+
+
+def test_what_ends_is_started_again(stacks: Stacks) -> None:
+    again = {"policy": "on-failure", "max": 2}
+    assert stacks.up(
+        containers={
+            "fails": member(command="exit 3", restart=again),
+            "works": member(command="true", restart=again),
+        }
+    ).status == 0
+    assert wait_for(lambda: stacks.ps()["shop-fails"]["restarts"] == 2)
+    assert wait_for(lambda: stacks.ps()["shop-fails"]["status"] == "exited")
+    assert stacks.ps()["shop-works"]["restarts"] == 0
+
+
+def test_only_what_differs_is_made_anew(stacks: Stacks) -> None:
+    containers = {"a": member(), "b": member()}
+    networks = {"n": {"subnet": "10.77.0.0/24", "masquerade": True}}
+    for one in containers.values():
+        one["networks"] = ["n"]
+    assert stacks.up(networks=networks, containers=containers).status == 0
+    before = {n: c["id"] for n, c in stacks.ps().items()}
+    file = stacks.write(networks=networks, containers=containers)
+    assert stacks.runner.run("up", "--dry-run", file).ok() == "keep shop-a\nkeep shop-b\n"
+    containers["b"]["env"] = {"X": "1"}
+    containers["c"] = member(networks=["n"])
+    file = stacks.write(networks=networks, containers=containers)
+    said = stacks.runner.run("up", "--dry-run", file).ok()
+    assert "make shop-c\n" in said
+    assert "make shop-b anew" in said
+    assert "keep shop-a" in said
+    assert stacks.up(networks=networks, containers=containers).status == 0
+    after = {n: c["id"] for n, c in stacks.ps().items()}
+    assert after["shop-a"] == before["shop-a"]
+    assert after["shop-b"] != before["shop-b"]
+    assert stacks.up(networks=networks, containers={"a": containers["a"]}).status == 0
+    assert set(stacks.ps()) == {"shop-a"}
+
+
+def test_a_killed_keeper_leaves_the_containers_and_up_mends(stacks: Stacks) -> None:
+    containers = {"a": member(), "b": member()}
+    assert stacks.up(containers=containers).status == 0
+    before = {n: c["id"] for n, c in stacks.ps().items()}
+    kill_keeper("shop")
+    assert {n: c["status"] for n, c in stacks.ps().items()} == dict.fromkeys(before, "running")
+    assert stacks.up(containers=containers).status == 0
+    assert {n: c["id"] for n, c in stacks.ps().items()} == before
+    kill_keeper("shop")
+    assert stacks.down().status == 0
+    assert stacks.ps() == {}
+
+
+def kill_keeper(stack: str) -> None:
+    """SIGKILL whoever has the stack's lock."""
+    inode = os.stat(f"/run/nsrun/stacks/{stack}/lock").st_ino
+    for line in Path("/proc/locks").read_text().splitlines():
+        words = line.split()
+        if words[5].endswith(f":{inode}"):
+            os.kill(int(words[4]), signal.SIGKILL)
+            return
+    raise AssertionError("nobody keeps it")
+
+
+def test_two_ups_at_once_are_one_stack(stacks: Stacks) -> None:
+    file = stacks.write(containers={"a": member()})
+    both = [stacks.runner.start("up", "-d", file) for _ in range(2)]
+    ends = [p.communicate(timeout=20) for p in both]
+    assert [p.returncode for p in both].count(0) >= 1, ends
+    assert set(stacks.ps()) == {"shop-a"}
+    assert stacks.ps()["shop-a"]["status"] == "running"
+
+
+def test_the_foreground_shows_what_they_write_and_ends_by_a_signal(stacks: Stacks) -> None:
+    file = stacks.write(
+        containers={"a": member(command="echo hello from a; sleep 60"), "b": member()}
+    )
+    process = stacks.runner.start("up", file)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "a | hello from a\n"
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=20)
+    assert said.rindex("shop-b stopping") < said.rindex("shop-a stopping")
+    assert stacks.ps() == {}
+
+
+def test_a_rig_that_runs_to_its_end_is_over(stacks: Stacks) -> None:
+    file = stacks.write(containers={"a": member(command="true"), "b": member(command="true")})
+    begun = time.monotonic()
+    assert stacks.runner.run("up", file).status == 0
+    assert time.monotonic() - begun < 20
+    assert stacks.ps() == {}
+
+
+def test_volumes_outlive_the_stack(stacks: Stacks) -> None:
+    mounts = [*BASE["mounts"], {"type": "tmpfs", "target": "/srv"}]
+    keys = {
+        "volumes": {"data": {}},
+        "containers": {
+            "a": member(mounts=mounts, volumes=["data:/srv/d"],
+                        command="echo $((`cat /srv/d/n` + 1)) > /srv/d/n; sleep 60"),
+        },
+    }  # fmt: skip
+    place = stacks.folder / "volumes/shop/data/n"
+    for number in (1, 2):
+        assert stacks.up(**keys).status == 0
+        assert wait_for(lambda: place.exists() and place.read_text() == f"{number}\n")  # noqa: B023
+        stacks.down()
+    stacks.up(**keys)
+    assert stacks.down("shop", "--volumes").status == 0
+    assert not place.parent.exists()
+
+
+def test_a_network_without_a_way_out(stacks: Stacks, lab: Lab) -> None:
+    lab.internet()
+    containers = {
+        "in": member(networks=["closed"]),
+        "out": member(networks=["open"]),
+    }
+    networks = {
+        "closed": {"subnet": "10.78.0.0/24", "internal": True},
+        "open": {"subnet": "10.79.0.0/24", "masquerade": True},
+    }
+    assert stacks.up(networks=networks, containers=containers).status == 0
+
+    def pings(name: str, address: str) -> int:
+        return stacks.runner.run("exec", name, "--", "ping", "-qc1", "-W1", address).status
+
+    assert pings("shop-out", "203.0.113.2") == 0
+    assert pings("shop-in", "203.0.113.2") != 0
+    assert pings("shop-in", "10.78.0.1") == 0
+    stacks.down()
+    for name in ("up0",):
+        lab.ip(f"link del {name}")
+    lab.ip("netns delete internet")
+
+
+def test_a_user_has_stacks_too(own_stacks: Stacks) -> None:
+    own = {**BASE, "namespaces": ["user", *BASE["namespaces"]]}
+    containers = {
+        "a": own,
+        "b": {**own, "namespaces": ["user", "mount", "pid"], "depends_on": ["a"]},
+    }
+    result = own_stacks.up(containers=containers)
+    assert result.status == 0, str(result)
+    assert {n: c["status"] for n, c in own_stacks.ps().items()} == dict.fromkeys(
+        ("shop-a", "shop-b"), "running"
+    )
+    assert own_stacks.down().status == 0
+    assert own_stacks.ps() == {}
+
+
+def test_down_of_what_is_not_there(stacks: Stacks) -> None:
+    result = stacks.down("nothing")
+    assert result.status == 1
+    assert "error[NS605]: there is no stack nothing" in result.stderr
+
+
+def test_the_example_comes_up(stacks: Stacks, root: Runner) -> None:
+    from tests.support.paths import SPECS
+
+    stacks.names.add("shop")
+    result = stacks.runner.run("up", "-d", SPECS / "stacks/shop.yaml")
+    assert result.status == 0, str(result)
+    fetched = subprocess.run(
+        ["busybox", "wget", "-q", "-O", "-", "http://127.0.0.1:8080/"],
+        capture_output=True,
+        text=True,
+        timeout=10,
+        check=True,
+    )
+    assert fetched.stdout == "three apples\n"

@@ -1,0 +1,352 @@
+"""A stack's file: what it means, and what is wrong with it, at its place."""
+
+from __future__ import annotations
+
+from ipaddress import ip_address, ip_interface
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from nsrun.diag import NsrunError
+from nsrun.spec.ipam import Full, Pool, bridge_name, default_subnet, subnet_of
+from nsrun.spec.stack import Condition, Restart, Stack
+from nsrun.spec.stack_load import load_stack
+
+BASE = "namespaces: [mount, uts, network]\nenv: {A: base, B: base}\ncommand: [sleep, '1']\n"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "base.yaml").write_text(BASE)
+    return tmp_path
+
+
+def loaded(folder: Path, text: str, **keywords: object) -> Stack:
+    file = folder / "shop.yaml"
+    file.write_text(text)
+    return load_stack(str(file), **keywords)[0]  # type: ignore[arg-type]
+
+
+def errors(folder: Path, text: str) -> list[tuple[int, str, str]]:
+    """(line, code, summary) of everything that is wrong."""
+    with pytest.raises(NsrunError) as caught:
+        loaded(folder, text)
+    return [(d.span.line if d.span else 0, d.code, d.summary) for d in caught.value.diagnostics]
+
+
+def names(stack: Stack) -> list[str]:
+    return [m.spec.name for m in stack.members]
+
+
+# --- containers ------------------------------------------------------------------------------
+
+
+def test_containers_are_called_after_the_stack(folder: Path) -> None:
+    stack = loaded(folder, "containers: {a: {extends: ./base.yaml}, b: {command: 'true'}}")
+    assert stack.name == "shop"
+    assert names(stack) == ["shop-a", "shop-b"]
+    assert [m.spec.hostname for m in stack.members] == ["a", None]
+
+
+def test_what_is_extended_is_merged(folder: Path) -> None:
+    text = """
+containers:
+  a:
+    extends: ./base.yaml
+    env: {B: own}
+    command: [other]
+"""
+    spec = loaded(folder, text).members[0].spec
+    assert dict(spec.env) == {"A": "base", "B": "own"}
+    assert spec.command == ("other",)
+    assert [n.type.value for n in spec.namespaces] == ["mount", "uts", "network"]
+
+
+def test_several_are_extended_in_their_order_and_chains_too(folder: Path) -> None:
+    (folder / "one.yaml").write_text("extends: ./base.yaml\nenv: {A: one, C: one}\n")
+    (folder / "two.yaml").write_text("env: {C: two}\n")
+    text = "containers: {a: {extends: [./one.yaml, ./two.yaml]}}"
+    spec = loaded(folder, text).members[0].spec
+    assert dict(spec.env) == {"A": "one", "B": "base", "C": "two"}
+
+
+def test_relative_paths_begin_where_they_are_written(folder: Path) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub/data").mkdir()
+    (folder / "own").mkdir()
+    (folder / "sub/b.yaml").write_text(
+        "namespaces: [mount]\nmounts: ['./data:/data']\ncommand: [x]\n"
+    )
+    text = """
+containers:
+  a: {extends: ./sub/b.yaml}
+  b: {extends: ./sub/b.yaml, mounts: ['./own:/o']}
+"""
+    first, second = loaded(folder, text).members
+    assert first.spec.mounts[0].source == str(folder / "sub/data")
+    assert second.spec.mounts[0].source == str(folder / "own")
+
+
+def test_an_error_in_what_is_extended_is_shown_there(folder: Path) -> None:
+    (folder / "bad.yaml").write_text("command: [x]\nhostnam: y\n")
+    with pytest.raises(NsrunError) as caught:
+        loaded(folder, "containers: {a: {extends: ./bad.yaml}}")
+    (found,) = caught.value.diagnostics
+    assert found.span is not None
+    assert found.span.file.endswith("bad.yaml")
+    assert found.span.line == 2
+
+
+def test_extending_in_a_circle(folder: Path) -> None:
+    (folder / "one.yaml").write_text("extends: ./two.yaml\ncommand: [x]\n")
+    (folder / "two.yaml").write_text("extends: ./one.yaml\n")
+    with pytest.raises(NsrunError) as caught:
+        loaded(folder, "containers: {a: {extends: ./one.yaml}}")
+    assert "extends itself" in caught.value.diagnostics[0].summary
+
+
+def test_extending_what_is_not_there(folder: Path) -> None:
+    found = errors(folder, "containers:\n  a:\n    extends: ./none.yaml\n")
+    assert found[0][:2] == (3, "NS001")
+
+
+def test_replicas_have_numbers(folder: Path) -> None:
+    stack = loaded(folder, "containers: {w: {extends: ./base.yaml, replicas: 3}}")
+    assert names(stack) == ["shop-w-1", "shop-w-2", "shop-w-3"]
+    assert loaded(folder, "containers: {w: {command: 'x', replicas: 0}}").members == ()
+
+
+def test_profiles(folder: Path) -> None:
+    text = "containers: {a: {command: x}, b: {command: x, profiles: [dev, test]}}"
+    assert names(loaded(folder, text)) == ["shop-a"]
+    assert names(loaded(folder, text, profiles=frozenset({"test"}))) == ["shop-a", "shop-b"]
+    assert names(loaded(folder, text, all_profiles=True)) == ["shop-a", "shop-b"]
+
+
+def test_restart_and_health(folder: Path) -> None:
+    text = """
+containers:
+  a: {command: x, restart: always}
+  b:
+    command: x
+    restart: {policy: on-failure, max: 5}
+    healthcheck: {command: 'test -e /x', interval: 5s, timeout: 500ms, retries: 2, start_period: 1m}
+"""
+    a, b = loaded(folder, text).members
+    assert a.restart == Restart(policy="always")
+    assert b.restart == Restart(policy="on-failure", max=5)
+    assert b.healthcheck is not None
+    assert b.healthcheck.command == ("/bin/sh", "-c", "test -e /x")
+    assert (b.healthcheck.interval, b.healthcheck.timeout) == (5 * 10**9, 5 * 10**8)
+    assert (b.healthcheck.retries, b.healthcheck.start_period) == (2, 60 * 10**9)
+
+
+# --- order -----------------------------------------------------------------------------------
+
+
+def test_containers_come_after_what_they_depend_on(folder: Path) -> None:
+    text = """
+containers:
+  web: {command: x, depends_on: {db: {condition: healthy}, init: {condition: completed}}}
+  db: {command: x, depends_on: [init]}
+  init: {command: x}
+"""
+    stack = loaded(folder, text)
+    assert names(stack) == ["shop-init", "shop-db", "shop-web"]
+    assert [d.condition for d in stack.members[-1].depends_on] == [
+        Condition.HEALTHY,
+        Condition.COMPLETED,
+    ]
+
+
+def test_a_joined_namespace_is_a_dependency(folder: Path) -> None:
+    text = """
+containers:
+  side: {command: x, namespaces: [{type: network, container: main}]}
+  main: {command: x, namespaces: [network]}
+"""
+    stack = loaded(folder, text)
+    assert names(stack) == ["shop-main", "shop-side"]
+    assert stack.members[1].spec.namespaces[0].join_container == "shop-main"
+
+
+def test_a_circle_is_said_at_its_line(folder: Path) -> None:
+    text = "containers:\n  a: {command: x, depends_on: [b]}\n  b: {command: x, depends_on: [a]}\n"
+    assert errors(folder, text) == [
+        (3, "NS318", "the containers wait for each other: a -> b -> a")
+    ]
+
+
+def test_a_dependency_that_is_not_there(folder: Path) -> None:
+    text = "containers:\n  web: {command: x}\n  b: {command: x, depends_on: [wev]}\n"
+    with pytest.raises(NsrunError) as caught:
+        loaded(folder, text)
+    assert caught.value.diagnostics[0].help == ("did you mean `web`?",)
+
+
+# --- networks --------------------------------------------------------------------------------
+
+NETS = """
+networks:
+  front: {subnet: [10.10.0.0/24, "fd10::/64"], masquerade: true, mtu: 1400}
+  back: {subnet: 10.20.0.0/29, internal: true}
+containers:
+  db: {extends: ./base.yaml, networks: {back: {address: 10.20.0.5}}}
+  web: {extends: ./base.yaml, networks: [front, back], replicas: 2}
+"""
+
+
+def test_addresses_are_fixed_or_the_next_free(folder: Path) -> None:
+    stack = loaded(folder, NETS)
+    addresses = {
+        m.spec.name: {n: [str(a) for a in found] for n, found in m.addresses.items()}
+        for m in stack.members
+    }
+    assert addresses == {
+        "shop-db": {"back": ["10.20.0.5/29"]},
+        "shop-web-1": {"front": ["10.10.0.2/24", "fd10::2/64"], "back": ["10.20.0.2/29"]},
+        "shop-web-2": {"front": ["10.10.0.3/24", "fd10::3/64"], "back": ["10.20.0.3/29"]},
+    }
+
+
+def test_a_container_has_an_interface_on_each_network(folder: Path) -> None:
+    stack = loaded(folder, NETS)
+    network = stack.members[1].spec.network
+    assert network is not None
+    assert [(i.name, i.peer.bridge, i.mtu) for i in network.interfaces] == [
+        ("eth0", "nsb-shop-front", 1400),
+        ("eth1", "nsb-shop-back", None),
+    ]
+    # The internal network leads nowhere.
+    assert [(str(r.to), str(r.via)) for r in network.routes] == [
+        ("0.0.0.0/0", "10.10.0.1"),
+        ("::/0", "fd10::1"),
+    ]
+    assert stack.members[0].spec.network is not None
+    assert stack.members[0].spec.network.routes == ()
+
+
+def test_everybody_on_a_network_is_known_by_name(folder: Path) -> None:
+    stack = loaded(folder, NETS)
+    db, first, _ = (m.spec.network for m in stack.members)
+    assert db is not None and first is not None
+    assert dict(db.hosts) == {
+        "web": ip_address("10.20.0.2"),
+        "web-1": ip_address("10.20.0.2"),
+        "web-2": ip_address("10.20.0.3"),
+    }
+    assert first.hosts["db"] == ip_address("10.20.0.5")
+    # Its own name is its hostname's, which hosts(5) gets anyway.
+    assert "web-1" not in first.hosts
+
+
+@pytest.mark.parametrize(
+    ("networks", "member", "line", "summary"),
+    [
+        ("n: {subnet: 10.0.0.0/24}", "[m]", 3, "there is no network `m` in this stack"),
+        ("n: {subnet: 10.0.0.1/24}", "[n]", 2, "`10.0.0.1/24` is no network for containers"),
+        ("n: {subnet: 10.0.0.0/31}", "[n]", 2, "`10.0.0.0/31` is no network for containers"),
+        ("n: {subnet: [10.0.0.0/24, 10.1.0.0/24]}", "[n]", 2, "a second IPv4 network"),
+        ("n: {internal: true, masquerade: true}", "[n]", 2,
+         "an internal network has no way out to translate addresses on"),
+        ("n: {subnet: 10.0.0.0/24}", "{n: {address: 10.1.0.2}}", 3,
+         "10.1.0.2 is no address for a container in 10.0.0.0/24"),
+        ("n: {subnet: 10.0.0.0/24}", "{n: {address: 10.0.0.255}}", 3,
+         "10.0.0.255 is no address for a container in 10.0.0.0/24"),
+        ("n: {subnet: 10.0.0.0/24}", "{n: {address: 10.0.0.1}}", 3, "10.0.0.1 is taken"),
+        ("n: {subnet: 10.0.0.0/24}", "{n: {address: here}}", 3, "`here` is no IP address"),
+        ("n: {subnet: 10.0.0.0/24}, m: {subnet: 10.0.0.0/25}", "[n]", 2,
+         "10.0.0.0/25 has addresses of the network `n`"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_network(
+    folder: Path, networks: str, member: str, line: int, summary: str
+) -> None:
+    text = (
+        "name: shop\n"
+        f"networks: {{{networks}}}\n"
+        f"containers: {{a: {{extends: ./base.yaml, networks: {member}}}}}\n"
+    )
+    assert (line, summary) in [(at, said) for at, _, said in errors(folder, text)]
+
+
+def test_a_network_can_be_full(folder: Path) -> None:
+    text = """
+networks: {n: {subnet: 10.0.0.0/29}}
+containers: {a: {extends: ./base.yaml, networks: [n], replicas: 6}}
+"""
+    assert errors(folder, text)[0][2] == "the network `n` has no address left"
+
+
+def test_networks_need_a_network_namespace(folder: Path) -> None:
+    text = "networks: {n: {}}\ncontainers:\n  a: {command: x, networks: [n]}\n"
+    assert errors(folder, text) == [(3, "NS301", "`networks` needs a new network namespace")]
+
+
+def test_ports_lead_to_the_containers_networks(folder: Path) -> None:
+    text = """
+networks: {n: {}}
+containers: {a: {extends: ./base.yaml, networks: [n], network: {ports: ["80:80"]}}}
+"""
+    network = loaded(folder, text).members[0].spec.network
+    assert network is not None
+    assert network.ports[0].host == 80
+
+
+@given(st.integers(2, 8), st.data())
+def test_addresses_are_apart(size: int, data: st.DataObject) -> None:
+    pool = Pool(subnet_of(f"10.0.0.0/{32 - size}"))
+    free = [a for a in pool.subnet.hosts() if pool.is_free(a)]
+    for address in data.draw(st.lists(st.sampled_from(free), unique=True, max_size=3)):
+        pool.take(address)
+    found = []
+    with pytest.raises(Full):
+        while True:
+            found.append(pool.next())
+    assert len(set(found)) == len(found)
+    assert all(a.network == pool.subnet and pool.is_usable(a.ip) for a in found)
+    assert pool.gateway not in found
+
+
+@given(st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}", fullmatch=True))
+def test_a_bridge_has_a_name_the_kernel_takes(name: str) -> None:
+    made = bridge_name(name, "front")
+    assert made.startswith("nsb-")
+    assert len(made) <= 15
+    assert made == bridge_name(name, "front")
+    assert default_subnet(name, "n").prefixlen == 24
+    assert ip_interface("10.128.0.0/9").network.supernet_of(default_subnet(name, "n"))
+
+
+# --- volumes ---------------------------------------------------------------------------------
+
+
+def test_volumes_are_mounts(folder: Path) -> None:
+    (folder / "own").mkdir()
+    text = """
+volumes: {data: {}, here: {path: ./own}}
+containers: {a: {extends: ./base.yaml, volumes: ["data:/data", "here:/here:ro", "./own:/own"]}}
+"""
+    stack = loaded(folder, text, volumes="/v")
+    assert [(m.source, m.target) for m in stack.members[0].spec.mounts] == [
+        ("/v/shop/data", "/data"),
+        (str(folder / "own"), "/here"),
+        (str(folder / "own"), "/own"),
+    ]
+    assert [(v.name, v.folder, v.named) for v in stack.volumes] == [
+        ("data", "/v/shop/data", True),
+        ("here", str(folder / "own"), False),
+    ]
+
+
+def test_a_volume_that_is_not_there(folder: Path) -> None:
+    text = "containers:\n  a: {extends: ./base.yaml, volumes: ['data:/data']}\n"
+    assert errors(folder, text)[0] == (2, "NS318", "there is no volume `data` in this stack")
+
+
+@pytest.mark.parametrize("name", ["a/b", "..", "a b", "", "-a"])
+def test_names_that_are_none(folder: Path, name: str) -> None:
+    text = f'name: "{name}"\ncontainers: {{a: {{command: x}}}}\n'
+    assert errors(folder, text)[0][0] == 1
