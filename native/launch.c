@@ -200,9 +200,11 @@ NORETURN void launch(const struct launch *launch, char **envp)
     standard_descriptors();
     default_sigchld();
     run_replay(run, &the_outcome);
-    if (launch->outcome_fd >= 0)
-        write_outcome(run, launch->outcome_fd, &the_outcome);
-    else if (launch->trace || outcome_speaks(&the_outcome))
+    if (launch->outcome_fd >= 0) {
+        /* Who reads it finds it cut and knows no more than that. */
+        if (!write_outcome(run, launch->outcome_fd, &the_outcome) && outcome_speaks(&the_outcome))
+            tell_shortly(run, &the_outcome);
+    } else if (launch->trace || outcome_speaks(&the_outcome))
         explain(run, &the_outcome, launch, envp);
     sys_exit(the_outcome.status);
 }

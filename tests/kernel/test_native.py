@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import subprocess
 
 import pytest
@@ -19,14 +20,14 @@ pytestmark = requires("native")
 PLAN = replays.command(*replays.sh("echo ran"))
 
 
-def replay(data: bytes, *options: str) -> subprocess.CompletedProcess[str]:
+def replay(data: bytes, *options: str, keep: int = -1) -> subprocess.CompletedProcess[str]:
     fd = os.memfd_create("plan", 0)
     try:
         os.write(fd, data)
         return subprocess.run(
             [native.NAME, str(fd), *options],
             executable=replays.PROGRAM,
-            pass_fds=[fd],
+            pass_fds=[fd] if keep < 0 else [fd, keep],
             capture_output=True,
             text=True,
             timeout=20,
@@ -84,6 +85,20 @@ def test_odd_words(argv: list[str]) -> None:
     )
     assert (done.returncode, done.stdout) == (125, "")
     assert "no plan" in done.stderr
+
+
+def test_a_failure_is_told_where_the_outcome_cannot_be_written() -> None:
+    """full(4): every write to it fails with ENOSPC."""
+    failing = replays.command(replays.call("chdir", "/nowhere"), *replays.sh("echo ran"))
+    full = os.open("/dev/full", os.O_WRONLY)
+    try:
+        done = replay(binary.encode(failing), "-", str(full), keep=full)
+        assert (done.returncode, done.stdout) == (125, "")
+        assert re.search(r"step c\d+ failed: .*ENOENT", done.stderr)
+        control = replay(binary.encode(PLAN), "-", str(full), keep=full)
+        assert (control.returncode, control.stdout, control.stderr) == (0, "ran\n", "")
+    finally:
+        os.close(full)
 
 
 def test_the_layout_is_that_of_the_header() -> None:
