@@ -13,6 +13,7 @@ from tests.support.box import (
     copy_specs,
     mounts_left,
     namespaces,
+    own_ids,
     top_mounts,
     watching_mounts,
 )
@@ -127,11 +128,10 @@ def test_root_inside_is_1000_outside(root: Runner, root_seeds: Path) -> None:
 
 @requires("userns")
 def test_user_without_privilege(ordinary: Runner, area: Path) -> None:
-    seeds = copy_specs(area, ordinary) / "seeds"
-    spec = seeds / "user.yaml"
+    specs = copy_specs(area, ordinary)
+    spec = specs / "seeds/user.yaml"
     me = ordinary.user
-    spec.write_text(spec.read_text().replace('uid: ["0:1000:1"], gid: ["0:1000:1"]',
-                                             f'uid: ["0:{me.uid}:1"], gid: ["0:{me.gid}:1"]'))
+    own_ids(specs, me)
     printed = run(ordinary, spec).splitlines()
     assert printed[0].startswith("uid=0(root) gid=0(root)")
     assert printed[1].split() == ["0", str(me.uid), "1"]

@@ -9,13 +9,18 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from nsrun.plan.model import Track
+from nsrun.plan.model import Plan, Track
+from nsrun.plan.ops import Init
 from tests.oracle.expected import Mismatch, expected, match
 from tests.oracle.strace import Traced
 from tests.oracle.traced import PATIENCE, Driver, Run
 
-# A step of the plan as the report of a failure names it.
-_STEP = re.compile(r"step \d+ of \d+ \(([pc]\d+)\)")
+# A step of the plan as the report of a failure names it, and as the native executor does where
+# it cannot hand its outcome on to be explained.
+_STEP = re.compile(r"step \d+ of \d+ \(([pc]\d+)\)|step ([pc]\d+) failed: ")
+_ERROR = re.compile(r"^error(?:\[NS\d+\])?: (.*)", re.MULTILINE)
+# What a process that waits for nothing but a processor may be said to be in.
+_AWAKE = re.compile(r"[RD] \((?:running|disk sleep)\)")
 # What the payload does is of no interest: strace lets go of a process at its first execve(2).
 _LET_GO = ("-b", "execve")
 
@@ -50,7 +55,7 @@ class Injected:
 
     @property
     def reported(self) -> list[str]:
-        return _STEP.findall(self.run.stderr)
+        return ["".join(names) for names in _STEP.findall(self.run.stderr)]
 
 
 def names_of(driver: Driver) -> tuple[list[str], Run]:
@@ -123,12 +128,34 @@ def sweep(
             let_go = () if name == "execve" else _LET_GO
             run = driver.run(*let_go, "-e", fault.option())
             planned = located(driver, run)
-            hit = [call for call in _nsruns_own(run, planned) if call.injected]
-            steps = {a: accepts[a] for a, call in planned.items() if call in hit}
-            found = Injected(fault=fault, run=run, steps=steps, elsewhere=len(hit) > len(steps))
+            made = _by_step(driver.plan, run, planned)
+            steps = {a: accepts[a] for a, calls in made.items() if any(c.injected for c in calls)}
+            of_steps = [call for calls in made.values() for call in calls]
+            own = [call for call in _nsruns_own(run, planned) if call.injected]
+            elsewhere = any(call not in of_steps for call in own)
+            found = Injected(fault=fault, run=run, steps=steps, elsewhere=elsewhere)
             if not found.fired:
                 break
             yield found
+
+
+def _by_step(plan: Plan, run: Run, planned: Mapping[str, Traced]) -> dict[str, list[Traced]]:
+    """The calls of each step: the one that the plan says, and for ``Init`` what the process that
+    stays behind it calls to become PID 1.
+
+    strace counts ``when`` in every process anew, so a fault in the command's N-th call is in
+    PID 1's N-th as well, and whichever is first to tell is reported. PID 1 settles until its
+    close_range(2); what fails while it waits for the command is no step's failure any more.
+    """
+    made = {address: [call] for address, call in planned.items()}
+    for placed in plan.steps():
+        clone = planned.get(placed.address)
+        if isinstance(placed.op, Init) and clone is not None:
+            later = [call for call in run.of(clone.pid) if call.begin > clone.begin]
+            names = [call.name for call in later]
+            end = names.index("close_range") + 1 if "close_range" in names else len(later)
+            made[placed.address] += later[:end]
+    return made
 
 
 def _nsruns_own(run: Run, planned: Mapping[str, Traced]) -> Iterator[Traced]:
@@ -154,8 +181,11 @@ def problems(found: Injected, clean: Run) -> list[str]:
     deadly = {a for a, accepted in found.steps.items() if fault.error not in accepted}
     if deadly:
         said += _of_a_failed_step(found, deadly)
-    elif run.status == 0:
+    elif run.status == clean.status:
         said += [] if _shape(run.stdout) == _shape(clean.stdout) else ["the output is another"]
+        # Explanations and warnings beside an error may need what the fault has taken.
+        for told in _ERROR.findall(clean.stderr):
+            said += [] if told in run.stderr else [f"not a word of: {told}"]
     elif run.status != 125 or not _names(fault.error, run.stderr):
         said.append(f"status {run.status} without a word about {fault.error}")
     return said
@@ -187,5 +217,7 @@ def _of_a_failed_step(found: Injected, deadly: set[str]) -> list[str]:
 
 
 def _shape(text: str) -> str:
-    """Without what differs from run to run: numbers, and how many processes are just there."""
+    """Without what differs from run to run: numbers, how many processes are just there, and
+    whether one of them that will sleep does so already. A zombie stays one."""
+    text = _AWAKE.sub("S (sleeping)", text)
     return re.sub(r"\S*N\S*(\s\S*N\S*)*", "N", re.sub(r"\d+", "N", text))

@@ -16,6 +16,7 @@ from typing import Any
 from tests.support.host import unchanged
 from tests.support.paths import SPECS
 from tests.support.runner import Result, Runner
+from tests.support.users import User
 
 _numbers = itertools.count()
 
@@ -129,6 +130,20 @@ def copy_specs(area: Path, runner: Runner) -> Path:
     made = area / "specs"
     shutil.copytree(SPECS, made, symlinks=True)
     return give(made, runner)
+
+
+def own_ids(specs: Path, user: User) -> None:
+    """Have the spec that maps ids of the host map those of ``user``, as it tells users to.
+
+    Root may map any, and keeps what is written there.
+    """
+    if user.uid == 0:
+        return
+    file = specs / "seeds/user.yaml"
+    text = file.read_text()
+    old = 'uid: ["0:1000:1"], gid: ["0:1000:1"]'
+    assert old in text
+    file.write_text(text.replace(old, f'uid: ["0:{user.uid}:1"], gid: ["0:{user.gid}:1"]'))
 
 
 def namespaces(pid: int | str = "self") -> dict[str, str]:
