@@ -163,6 +163,21 @@ COMMANDS: dict[str, Command] = {
             synopsis="[--format text|json] CONTAINER",
         ),
         Command(
+            name="stats",
+            summary="what running containers use",
+            synopsis="[--format text|json] [CONTAINER...]",
+        ),
+        Command(
+            name="prune",
+            summary="remove containers that have ended, and what killed processes have left",
+            synopsis="[--dry-run]",
+        ),
+        Command(
+            name="generate",
+            summary="print a unit of systemd that starts a stack or container at boot",
+            synopsis="systemd NAME",
+        ),
+        Command(
             name="port",
             summary="list a container's published ports",
             synopsis="[--format text|json] CONTAINER",

@@ -319,7 +319,8 @@ class Supervisor:
         self._let_go(kept)
         found = store.load(os.path.join(store.folder(), kept.name))
         if status is None:
-            status = found.exit_status if found is not None and found.exit_status else 137
+            known = found.exit_status if found is not None else None
+            status = 137 if known is None else known
         self._ended(kept, status)
 
     def _show(self, kept: Kept) -> None:

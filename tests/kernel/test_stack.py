@@ -15,7 +15,7 @@ import pytest
 
 from tests.support.box import Box, wait_for
 from tests.support.lab import Lab, say
-from tests.support.requires import requires
+from tests.support.requires import check, requires
 from tests.support.runner import Result, Runner
 
 pytestmark = requires("root", "ip", "busybox")
@@ -26,6 +26,13 @@ BASE: dict[str, Any] = {
     "stop_timeout": "1s",
     "command": ["sleep", "60"],
 }
+
+
+@pytest.fixture(params=["native"])
+def executor(request: pytest.FixtureRequest) -> str:
+    """What a stack does with its containers is the same with both; one test has the other."""
+    check(("native",))
+    return str(request.param)
 
 
 class Stacks:
@@ -76,6 +83,7 @@ def own_stacks(user_box: Box) -> Iterator[Stacks]:
         made.down(name)
 
 
+@pytest.mark.parametrize("executor", ["native", "python"], indirect=True)
 def test_it_comes_up_in_its_order_and_goes(stacks: Stacks, lab: Lab) -> None:
     result = stacks.up(
         networks={"n": {"subnet": "10.77.0.0/24"}},
@@ -170,14 +178,15 @@ def test_with_keep_what_runs_stays(stacks: Stacks) -> None:
 
 def test_what_ends_is_started_again(stacks: Stacks) -> None:
     again = {"policy": "on-failure", "max": 2}
-    assert stacks.up(
+    result = stacks.up(
         containers={
             "fails": member(command="exit 3", restart=again),
             "works": member(command="true", restart=again),
         }
-    ).status == 0
-    assert wait_for(lambda: stacks.ps()["shop-fails"]["restarts"] == 2)
-    assert wait_for(lambda: stacks.ps()["shop-fails"]["status"] == "exited")
+    )
+    assert result.status == 0, str(result)
+    assert wait_for(lambda: stacks.ps()["shop-fails"]["restarts"] == 2, 15)
+    assert wait_for(lambda: stacks.ps()["shop-fails"]["status"] == "exited", 15)
     assert stacks.ps()["shop-works"]["restarts"] == 0
 
 
@@ -337,3 +346,33 @@ def test_the_example_comes_up(stacks: Stacks, root: Runner) -> None:
         check=True,
     )
     assert fetched.stdout == "three apples\n"
+
+
+def test_a_unit_of_systemd_brings_it_up(stacks: Stacks) -> None:
+    file = stacks.write(containers={"a": member()})
+    assert stacks.up(containers={"a": member()}).status == 0
+    unit = stacks.runner.run("generate", "systemd", "shop").ok()
+    assert f"up {file}\n" in unit
+    assert "Type=exec" in unit
+    assert f"WorkingDirectory={stacks.runner.cwd}" in unit
+    assert "WantedBy=multi-user.target" in unit
+
+
+def test_prune_leaves_what_runs(stacks: Stacks) -> None:
+    containers = {"a": member(), "b": member(command="true")}
+    assert stacks.up(containers=containers).status == 0
+    assert wait_for(lambda: stacks.ps()["shop-b"]["status"] == "exited")
+    assert stacks.runner.run("prune", "--dry-run").ok() == "container shop-b (exited)\n"
+    assert set(stacks.ps()) == {"shop-a", "shop-b"}
+    assert stacks.runner.run("prune").ok() == "container shop-b (exited)\n"
+    assert set(stacks.ps()) == {"shop-a"}
+
+
+def test_stats_of_all_that_runs(stacks: Stacks) -> None:
+    containers = {"busy": member(command="while :; do :; done"), "idle": member()}
+    assert stacks.up(containers=containers).status == 0
+    listed = json.loads(stacks.runner.run("stats", "--format", "json").ok())
+    uses = {one["name"]: one for one in listed}
+    assert uses["shop-busy"]["share"] > 0.2 > uses["shop-idle"]["share"]
+    assert uses["shop-idle"]["memory"] > 0
+    assert uses["shop-idle"]["processes"] == 1

@@ -1,0 +1,75 @@
+"""Removing what has ended, and what killed processes have left."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+
+from nsrun.host import forwarding
+from nsrun.runtime import stack_store, store
+
+_MARK = "switch-"
+
+
+def prune(*, dry_run: bool) -> Iterator[str]:
+    """Remove it, and say each in words."""
+    top = store.folder()
+    for container in store.everything():
+        if not container.alive:
+            yield f"container {container.record.name} ({container.status.value})"
+            if not dry_run:
+                store.remove(container.folder)
+    for name in _listed(top):
+        place = os.path.join(top, name)
+        # A start that was killed before it had written anything down.
+        if store.load(place) is None and not store.is_locked(place):
+            yield f"folder {place}"
+            if not dry_run:
+                store.remove(place)
+    for name in stack_store.names():
+        if not stack_store.is_kept(name) and not stack_store.containers(name):
+            yield f"stack {name}"
+            if not dry_run:
+                stack_store.remove(name)
+    yield from _switches(os.path.dirname(top), dry_run)
+
+
+def _listed(folder: str) -> list[str]:
+    try:
+        return sorted(os.listdir(folder))
+    except FileNotFoundError:
+        return []
+
+
+def _switches(state: str, dry_run: bool) -> Iterator[str]:
+    """Those of this network namespace whose mark nobody holds: off, as its last user would."""
+    prefix = f"{_MARK}{forwarding.netns()}-"
+    for name in _listed(state):
+        if not name.startswith(prefix):
+            continue
+        key = _key(name.removeprefix(prefix))
+        path = os.path.join(state, name)
+        with contextlib.suppress(OSError):
+            fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
+            finally:
+                if dry_run:
+                    os.close(fd)
+            yield f"switch {key.replace('/', '.')}"
+            if dry_run:
+                continue
+            with contextlib.suppress(OSError), open(f"/proc/sys/{key}", "w") as switch:
+                switch.write("0")
+            os.unlink(path)
+            os.close(fd)
+
+
+def _key(name: str) -> str:
+    """``net/ipv4/conf/eth0.5/forwarding`` of ``net.ipv4.conf.eth0.5.forwarding``."""
+    first, second, third, *interface, last = name.split(".")
+    return "/".join((first, second, third, ".".join(interface), last))
