@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno as errnos
 import socket
 import struct
+from functools import lru_cache
 
 from nsrun.host import procfs, trial
 from nsrun.kernel.abi import CloneFlag
@@ -15,6 +16,7 @@ _NETLINK_ROUTE = 0
 _CAP_NET_ADMIN, _CAP_SYS_ADMIN = 12, 21
 
 
+@lru_cache(maxsize=len(KINDS))
 def has(kind: str) -> bool | None:
     """Whether the kernel makes interfaces of ``kind``; None where that cannot be tried.
 

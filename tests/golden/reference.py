@@ -7,6 +7,7 @@ without a user namespace of its own is planned for root.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import os.path
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -154,6 +155,7 @@ def golden_file(file: Path) -> Path:
     return file.with_suffix(".plan")
 
 
+@functools.cache
 def golden_files() -> dict[Path, str]:
     """Every golden file and what it is to hold: beside each spec its plan for whom it is meant,
     and in tests/golden/root/ root's plan of those that an ordinary user can run too."""
