@@ -7,7 +7,7 @@ What is the host's own is switched off again by the last container that needs it
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from nsrun.kernel import abi, calls
 from nsrun.kernel.abi import FlockOperation, OpenFlag
@@ -35,11 +35,12 @@ class Switches:
         self._at = at
         self._seen: set[str] = set()
 
-    def guarded(self, version: int) -> tuple[str, ...]:
-        """The ways out through which only containers' packets may be forwarded: nsrun alone has
-        opened them."""
+    def guarded(self, version: int, links: Iterable[str]) -> tuple[str, ...]:
+        """What only containers' packets may come in by, because nsrun alone has opened it: the
+        ways out, and of a container's ``links`` those that the host keeps (bridges)."""
         ways = self._facts.ipv4 if version == 4 else self._facts.ipv6
-        return tuple(name for name in ways if self._is_opened(self._key(version, name)))
+        names = dict.fromkeys((*ways, *links))
+        return tuple(name for name in names if self._is_opened(self._key(version, name)))
 
     def open(self, version: int, link: str, *, shared: bool) -> None:
         """Let packets through ``link`` and the ways out; ``shared``: the host keeps the link."""

@@ -33,17 +33,22 @@ PORTS_MAX = 512
 # nft(8): a comment has at most 128 bytes.
 _COMMENT_MAX = 120
 _BAD_IN_NAME = frozenset('"\\*')
+# Set on a packet in the forward hook alone, for as long as tables of several containers on one
+# bridge look at it: what one drops no other can let through.
+_OURS = 0x0800_0000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Way:
-    """One address of the container that the host reaches through ``link``.
+    """One address of the container that the host reaches through ``link``; ``others`` are those
+    of the same family on the same interface.
 
     ``link`` is the interface that the host's routes lead to: the pair's outer end, or the
     bridge it is attached to, which the host keeps (``shared``).
     """
 
     address: InterfaceAddress
+    others: tuple[IPAddress, ...]
     link: str
     shared: bool
 
@@ -83,9 +88,10 @@ def translate(draft: Draft, facts: Facts, network: Network) -> None:
         return
     if facts.forwarding is None or not ways:
         return
-    for way in ways:
-        if _BAD_IN_NAME & set(way.link):
-            draft.refuse("NS316", f"nft cannot be told of an interface {way.link!r}", at)
+    guarded = (*facts.forwarding.ipv4, *facts.forwarding.ipv6)
+    for name in (*(way.link for way in ways), *guarded):
+        if _BAD_IN_NAME & set(name):
+            draft.refuse("NS316", f"nft cannot be told of an interface {name!r}", at)
             return
     for port in network.ports:
         if port.address == IPv6Address("::1"):
@@ -97,19 +103,16 @@ def translate(draft: Draft, facts: Facts, network: Network) -> None:
             )
     _hold_ports(draft, network, ways)
     switches = Switches(draft, facts, facts.forwarding, at)
+    table = table_name(draft.spec.name)
+    rules = _ruleset(draft.spec.name, network, ways, switches)
+    make, undo = nft_steps(Str(nft), table, rules)
+    # Before the first packet is let through, and until none is.
+    draft.parent(f"translate addresses by the table {table}", make, at=at, undo=(undo,))
     for way in ways:
         switches.open(way.version, way.link, shared=way.shared)
     for way in ways:
         if way.version == 4 and any(_from_loopback(port, way) for port in network.ports):
             switches.own_loopback(way.link, shared=way.shared)
-    table = table_name(draft.spec.name)
-    rules = _ruleset(draft.spec.name, network, ways, switches)
-    draft.parent(
-        f"translate addresses by the table {table}",
-        _nft(nft, rules),
-        at=at,
-        undo=(_nft(nft, f"table inet {table}\ndelete table inet {table}\n"),),
-    )
 
 
 def table_name(container: str) -> str:
@@ -133,22 +136,23 @@ def _ways(draft: Draft, network: Network) -> list[Way]:
     names = outer_names(draft.spec.name, network)
     return [
         Way(
-            address=address,
+            address=first,
+            others=tuple(address.ip for address in more),
             link=interface.peer.bridge or names[interface.path],
             shared=interface.peer.bridge is not None,
         )
         for interface in network.interfaces
         if interface.type is LinkType.VETH and interface.peer.outside
-        for address in _first_of_each_family(interface)
+        for first, *more in _by_family(interface)
     ]
 
 
-def _first_of_each_family(interface: Interface) -> Iterator[InterfaceAddress]:
-    seen: set[int] = set()
+def _by_family(interface: Interface) -> Iterator[list[InterfaceAddress]]:
+    """The addresses of each family, in the order of the first."""
+    found: dict[int, list[InterfaceAddress]] = {}
     for address in interface.addresses:
-        if address.version not in seen:
-            seen.add(address.version)
-            yield address
+        found.setdefault(address.version, []).append(address)
+    yield from found.values()
 
 
 def _way(ways: list[Way], version: int) -> Way | None:
@@ -213,7 +217,9 @@ def _ruleset(container: str, network: Network, ways: list[Way], switches: Switch
         "spoofed": ("filter", "prerouting", "raw", list(_spoofed(network, ways))),
         "incoming": ("nat", "prerouting", "dstnat", list(_published(network, ways, "incoming"))),
         "outgoing": ("nat", "output", "-100", list(_published(network, ways, "outgoing"))),
-        "forwarded": ("filter", "forward", "filter", list(_guard(ways, switches))),
+        "marked": ("filter", "forward", "filter - 1", list(_marked(ways))),
+        "forwarded": ("filter", "forward", "filter", list(_guard(network, ways, switches))),
+        "unmarked": ("filter", "forward", "filter + 1", list(_unmarked(ways))),
         "leaving": ("nat", "postrouting", "srcnat", list(_leaving(network, ways))),
     }
     comment = f"nsrun: container {container}"[:_COMMENT_MAX]
@@ -228,10 +234,12 @@ def _ruleset(container: str, network: Network, ways: list[Way], switches: Switch
 
 
 def _spoofed(network: Network, ways: list[Way]) -> Iterator[str]:
-    """With route_localnet the host would take packets to 127.0.0.1 from the container too."""
+    """With route_localnet the host would take packets to 127.0.0.1 from the container too, and
+    those that say they come from 127.0.0.2."""
     for way in ways:
         if way.version == 4 and any(_from_loopback(port, way) for port in network.ports):
             yield f'iifname "{way.link}" ip daddr 127.0.0.0/8 drop'
+            yield f'iifname "{way.link}" ip saddr 127.0.0.0/8 drop'
 
 
 def _published(network: Network, ways: list[Way], chain: str) -> Iterator[str]:
@@ -270,30 +278,70 @@ def _shown(port: Port) -> str:
     return f"{numbers(port.host)}:{numbers(port.container)}/{port.protocol}"
 
 
-def _guard(ways: list[Way], switches: Switches) -> Iterator[str]:
-    """Where nsrun alone has opened a way, no other packets take it."""
-    for version, family in ((4, "ipv4"), (6, "ipv6")):
-        names = switches.guarded(version) if _way(ways, version) is not None else ()
+def _marked(ways: list[Way]) -> Iterator[str]:
+    """What this container sends by a bridge that others are on."""
+    for way in ways:
+        if way.shared:
+            yield f'{_from(way)}iifname "{way.link}" meta mark set meta mark | {_OURS:#x}'
+
+
+def _unmarked(ways: list[Way]) -> Iterator[str]:
+    if any(way.shared for way in ways):
+        yield f"meta mark set meta mark & {0xFFFF_FFFF ^ _OURS:#x}"
+
+
+def _guard(network: Network, ways: list[Way], switches: Switches) -> Iterator[str]:
+    """What may be forwarded: what belongs to a connection that was let through, what goes to a
+    published port, and what the container sends.
+
+    An accepted packet still meets the chains of other tables.
+    """
+    yield "ct state established,related accept"
+    yield "ct status dnat accept"
+    for version in (4, 6):
+        links = [way.link for way in ways if way.version == version]
+        names = switches.guarded(version, links) if links else ()
         if names:
+            # By what nsrun alone has opened come no packets of others.
             shown = ", ".join(f'"{name}"' for name in names)
-            yield (
-                f"meta nfproto {family} iifname {{ {shown} }} "
-                "ct state new ct status & dnat == 0 drop"
-            )
+            others = f"iifname {{ {shown} }} meta mark & {_OURS:#x} == 0"
+            yield f"meta nfproto ipv{version} {others} drop"
+    for way in ways:
+        # From elsewhere only published ports are reached, also by who knows the address.
+        yield f'{_to(way)}oifname "{way.link}" iifname != "{way.link}" drop'
+        if network.masquerade:
+            # No address is translated of what belongs to no connection.
+            yield f'{_from(way)}iifname "{way.link}" ct state invalid drop'
 
 
 def _leaving(network: Network, ways: list[Way]) -> Iterator[str]:
     for way in ways:
-        ip = way.address.ip
         if network.masquerade:
-            yield f'{way.family} saddr {ip} oifname != "{way.link}" masquerade'
+            yield f'{_from(way)}iifname "{way.link}" oifname != "{way.link}" masquerade'
         if network.ports:
             # Whose answer would not come back here: a neighbour's, the container's own, and the
             # host's from its loopback.
-            near = way.address.network
             loopback = "127.0.0.0/8" if way.version == 4 else "::1"
-            yield f"{way.family} daddr {ip} {way.family} saddr {near} ct status dnat masquerade"
-            yield (
-                f"{way.family} daddr {ip} {way.family} saddr {loopback} "
-                f'oifname "{way.link}" masquerade'
-            )
+            near = f'{_to(way)}oifname "{way.link}"'
+            yield f'{near} iifname "{way.link}" ct status dnat masquerade'
+            yield f"{near} {way.family} saddr {loopback} masquerade"
+
+
+def _from(way: Way) -> str:
+    """Who sends, where others are on the link too."""
+    return f"{way.family} saddr {_all_of(way)} " if way.shared else _any_of(way)
+
+
+def _to(way: Way) -> str:
+    return f"{way.family} daddr {_all_of(way)} " if way.shared else _any_of(way)
+
+
+def _any_of(way: Way) -> str:
+    return f"meta nfproto ipv{way.version} "
+
+
+def _all_of(way: Way) -> str:
+    """The interface's addresses of this family."""
+    if not way.others:
+        return str(way.address.ip)
+    return f"{{ {', '.join(str(ip) for ip in (way.address.ip, *way.others))} }}"

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import ctypes
 import os
+import re
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,10 +62,18 @@ class Lab:
         return say("ip", "netns", "exec", name, *words)
 
     def bridge(self, name: str, address: str = "") -> None:
-        self.ip(f"link add {name} type bridge")
-        self.ip(f"link set {name} up")
+        """A bridge that is up, with a port: with none it changes as the first container comes."""
+        number = len(self.links())
+        port, plug = f"port{number}", f"plug{number}"
+        say("ip", "link", "add", "name", name, "address", "02:00:00:00:00:01", "type", "bridge")
+        self.ip(f"link add {port} type veth peer {plug}")
+        for end in (port, plug):
+            self.ip(f"link set {end} addrgenmode none up")
+        say("ip", "link", "set", "dev", port, "master", name)
+        say("ip", "link", "set", "dev", name, "up")
+        self.settle(name)
         if address:
-            self.ip(f"addr add {address} dev {name}")
+            say("ip", "addr", "add", address, "dev", name)
 
     def internet(self) -> None:
         """A second namespace that plays the rest of the world: 203.0.113.2 and fd00:cafe::2,
@@ -75,6 +85,18 @@ class Lab:
             self.ip(f"{where}addr add 203.0.113.{last}/24 dev {name}")
             self.ip(f"{where}addr add fd00:cafe::{last}/64 dev {name} nodad")
         self.ip("route add default via 203.0.113.2")
+        self.settle("up0")
+
+    def settle(self, link: str) -> None:
+        """Wait for what the kernel gives an interface some time after it has come up."""
+        deadline = time.monotonic() + 5
+        while True:
+            shown = say("ip", "-6", "addr", "show", "dev", link) + self.ip("-o link")
+            # The two ends of a pair learn of each other later than of themselves.
+            if "fe80::" in shown and not re.search("tentative|LOWERLAYERDOWN", shown):
+                return
+            assert time.monotonic() < deadline, shown
+            time.sleep(0.005)
 
     def state(self) -> str:
         """Links, addresses, routes, tables of nftables and switches, as text to compare."""
@@ -93,10 +115,10 @@ class Lab:
     @contextmanager
     def unchanged(self) -> Iterator[None]:
         """Fail where the network is not as before, or nsrun has left files in /run."""
-        before = self.state()
+        before = set(self.state().splitlines())
         yield
-        after = self.state()
-        assert set(before.splitlines()) == set(after.splitlines())
+        after = set(self.state().splitlines())
+        assert before == after, f"gone: {sorted(before - after)}, new: {sorted(after - before)}"
         assert not Path("/run/nsrun").exists()
 
 
@@ -109,6 +131,8 @@ def lab() -> Iterator[Lab]:
         _call("mount", b"lab", b"/run", b"tmpfs", 0, None)
         try:
             made = Lab()
+            # An address is there at once, not when it is known that nobody else has it.
+            Path("/proc/sys/net/ipv6/conf/default/accept_dad").write_text("0")
             made.ip("link set lo up")
             yield made
         finally:
