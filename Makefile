@@ -9,7 +9,7 @@ NSRUN := $(VENV)/bin/nsrun
 SPEC := specs/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test sweep check bench fuzz native generate golden clean
+.PHONY: help setup demo test matrix sweep check bench fuzz native generate golden clean
 
 help:
 	@sed -n 's/^# //p' Makefile | sed '/^PYTHON/d'
@@ -40,6 +40,10 @@ demo: setup
 # A test that the machine could run but that skips is a failure here, not a gap.
 test: setup
 	NSRUN_MUST_WORK=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
+
+# The same with every test in every pair of user and executor, where `make test` has two of the four.
+matrix: setup
+	NSRUN_MUST_WORK=1 NSRUN_MATRIX=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 # A fault at every step of every plan in specs/: minutes, not for every change.
 sweep: setup
