@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Protocol, cast
 if TYPE_CHECKING:
     import argparse
 
+# What a template is given.
+_GIVEN = "[--values FILE]... [--set NAME=VALUE]... [--env NAME]..."
 # A command line that is not understood; the shell's own built-ins give 2 too.
 USAGE = 2
 # nsrun itself failed where a command's own statuses come through (as env(1), nohup(1) do).
@@ -49,7 +51,7 @@ class Command:
 RUN = Command(
     name="run",
     summary="run a spec's command in its namespaces (`nsrun SPEC` is the same)",
-    synopsis="[-d [--rm] [--replace]] [--name NAME] [--trace] [--no-cache] SPEC "
+    synopsis=f"[-d [--rm] [--replace]] [--name NAME] [--trace] [--no-cache] {_GIVEN} SPEC "
     "[-- COMMAND [ARG...]]",
     failure=NSRUN_FAILED,
     usage=NSRUN_FAILED,
@@ -71,8 +73,9 @@ REPLAY = Command(
     failure=NSRUN_FAILED,
     usage=NSRUN_FAILED,
 )
+KEEP = Command(name="keep", summary="keep a stack up", synopsis="STACK LOCK")
 # The words by which nsrun calls itself.
-OWN: dict[str, Command] = {"@outcome": OUTCOME, "@replay": REPLAY}
+OWN: dict[str, Command] = {"@outcome": OUTCOME, "@replay": REPLAY, "@keep": KEEP}
 
 COMMANDS: dict[str, Command] = {
     command.name: command
@@ -81,12 +84,12 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="up",
             summary="start a stack and keep it up, or change it to what its file says",
-            synopsis="[-d] [--dry-run] [--keep] [--profile NAME]... SPEC",
+            synopsis=f"[-d] [--dry-run] [--keep] [--profile NAME]... {_GIVEN} SPEC",
         ),
         Command(
             name="down",
             summary="stop and remove a stack's containers and networks",
-            synopsis="[--volumes] STACK",
+            synopsis=f"[--volumes] {_GIVEN} STACK",
         ),
         Command(
             name="ps",
@@ -185,29 +188,35 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="validate",
             summary="check specs and show everything that is wrong with them",
-            synopsis="[--format text|json] SPEC...",
+            synopsis=f"[--format text|json] {_GIVEN} SPEC...",
         ),
         Command(
             name="plan",
             summary="print the program of system calls that a run would replay",
-            synopsis="[--brief | --json] [--ascii] [--color WHEN] SPEC|PLAN [-- COMMAND [ARG...]]",
+            synopsis=f"[--brief | --json] [--ascii] [--color WHEN] {_GIVEN} SPEC|PLAN "
+            "[-- COMMAND [ARG...]]",
             payload=True,
+        ),
+        Command(
+            name="render",
+            summary="print the YAML that a template comes to",
+            synopsis=f"[--lines] {_GIVEN} SPEC",
         ),
         Command(
             name="diff",
             summary="compare two specs or plans by what they do",
-            synopsis="[--color WHEN] OLD NEW",
+            synopsis=f"[--color WHEN] {_GIVEN} OLD NEW",
             failure=2,
         ),
         Command(
             name="graph",
             summary="draw containers and their networks",
-            synopsis="[--format mermaid|dot|svg] [-o FILE] SPEC...",
+            synopsis=f"[--format mermaid|dot|svg] [-o FILE] {_GIVEN} SPEC...",
         ),
         Command(
             name="explain",
-            summary="explain an error's code, or list all codes",
-            synopsis="[CODE]",
+            summary="explain an error's code, or where a value of a spec comes from",
+            synopsis=f"[CODE | {_GIVEN} --value PLACE SPEC]",
         ),
         Command(
             name="schema",
@@ -217,12 +226,12 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="doctor",
             summary="say what this kernel and user can do, or which lines of a spec they cannot",
-            synopsis="[--format text|json] [SPEC]",
+            synopsis=f"[--format text|json] {_GIVEN} [SPEC]",
         ),
         Command(
             name="compile",
             summary="write a program that carries a spec's plan and runs it without Python",
-            synopsis="SPEC -o FILE [-- COMMAND [ARG...]]",
+            synopsis=f"{_GIVEN} SPEC -o FILE [-- COMMAND [ARG...]]",
             payload=True,
         ),
         Command(

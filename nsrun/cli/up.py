@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from nsrun.cli.parser import add_spec, examples
+from nsrun.cli.parser import add_inputs, add_spec, examples
 
 if TYPE_CHECKING:
     from nsrun.runtime.stack import Supervisor
@@ -30,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     from nsrun.cli.stacks import add_profiles
 
     add_profiles(parser)
+    add_inputs(parser)
     examples(
         parser,
         """
@@ -121,14 +122,20 @@ def _detached(args: argparse.Namespace, stack: Stack) -> int:
             word = pipe.read()
         return 0 if word == b"up" else 1
     os.close(told)
-    status = 1
     try:
         os.setsid()
-        status = _keep(args, stack, tells)
+        supervisor = _brought_up(args, stack)
+        if supervisor is not None:
+            os.write(tells, b"up")
+            os.close(tells)
+            null = os.open("/dev/null", os.O_RDWR)
+            for fd in range(3):
+                os.dup2(null, fd)
+            supervisor.become_lean()
     except BaseException as error:
         _tell_fault(error)
     finally:
-        os._exit(status)
+        os._exit(1)
 
 
 def _tell_fault(error: BaseException) -> None:
@@ -142,9 +149,8 @@ def _tell_fault(error: BaseException) -> None:
         report([process.fault(error)])
 
 
-def _keep(args: argparse.Namespace, stack: Stack, tells: int) -> int:
-    import os
-
+def _brought_up(args: argparse.Namespace, stack: Stack) -> Supervisor | None:
+    """None where it could not come up, which has been said and taken back."""
     from nsrun.runtime.stack import Failed
 
     supervisor = _supervisor(stack, False)
@@ -155,18 +161,9 @@ def _keep(args: argparse.Namespace, stack: Stack, tells: int) -> int:
         if not args.keep:
             supervisor.down()
         supervisor.close(remove=not args.keep)
-        return 1
+        return None
     except BaseException:
         supervisor.down()
         supervisor.close(remove=True)
         raise
-    os.write(tells, b"up")
-    os.close(tells)
-    null = os.open("/dev/null", os.O_RDWR)
-    for fd in range(3):
-        os.dup2(null, fd)
-    while not supervisor.ending:
-        supervisor.keep_once()
-    # Told to end, it leaves the containers as they are: `down` is what ends them.
-    supervisor.close(remove=False)
-    return 0
+    return supervisor

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.runtime import store
@@ -40,20 +41,43 @@ def stop(container: Container, timeout: float | None = None) -> int | None:
     The launcher sends its stop_signal and, ``stop_timeout`` later, SIGKILL; ``timeout`` in
     seconds shortens that. Raises NsrunError where it outlives SIGKILL.
     """
+    return stop_all([container], timeout)[0]
+
+
+def stop_all(
+    containers: Sequence[Container], timeout: float | None = None
+) -> list[int | None]:
+    """As :func:`stop`, of several at once: all are told before one is waited for."""
+    told = [_told(container) for container in containers]
+    try:
+        return [
+            None if monitor is None else _awaited(container, monitor, timeout)
+            for container, monitor in zip(containers, told, strict=True)
+        ]
+    finally:
+        for monitor in told:
+            if monitor is not None:
+                monitor.close()
+
+
+def _told(container: Container) -> Monitor | None:
     if not container.alive:
         return None
     try:
         monitor = Monitor(container)
-    except ConnectionError:
-        return None
-    with monitor:
         _resume(container)
         monitor.stop(signal.SIGTERM)
-        allowed = container.record.stop_timeout / 10**9 + _PATIENCE
-        status = monitor.wait(allowed if timeout is None else timeout)
-        if status is None:
-            monitor.kill(signal.SIGKILL)
-            status = monitor.wait(_PATIENCE)
+    except ConnectionError:
+        return None
+    return monitor
+
+
+def _awaited(container: Container, monitor: Monitor, timeout: float | None) -> int | None:
+    allowed = container.record.stop_timeout / 10**9 + _PATIENCE
+    status = monitor.wait(allowed if timeout is None else timeout)
+    if status is None:
+        monitor.kill(signal.SIGKILL)
+        status = monitor.wait(_PATIENCE)
     if status is None:
         raise NsrunError(
             Diagnostic(code="NS504", summary=f"{container.record.name} does not end when killed")

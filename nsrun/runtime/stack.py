@@ -8,27 +8,32 @@ after an end that was not meant, finds what runs by its folders.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
 import selectors
 import signal
 import socket
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from nsrun.diag import Diagnostic, NsrunError
-from nsrun.plan.bridges import Bridge, Bridges
-from nsrun.plan.model import Plan
-from nsrun.runtime import detached, life, names, stack_store, store
+from nsrun.runtime import detached, life, stack_store, store
 from nsrun.runtime.control import Monitor
 from nsrun.runtime.detached import Options
 from nsrun.runtime.health import Check
 from nsrun.runtime.logs import Reader
 from nsrun.runtime.store import Container, Record
-from nsrun.spec.stack import Condition, Member, Stack
+from nsrun.spec.model import Spec
+from nsrun.spec.stack import Condition, Healthcheck, Member, Restart, Stack
+
+if TYPE_CHECKING:
+    from nsrun.plan.bridges import Bridges
+    from nsrun.plan.model import Plan
 
 # As Docker waits: a tenth of a second, doubled each time, up to a minute; who has run for ten
 # seconds begins anew.
@@ -121,6 +126,10 @@ class Supervisor:
                     help=("wait for it, or end it",),
                 )
             )
+        self._listen()
+
+    def _listen(self) -> None:
+        """To questions and signals."""
         self._open_door()
         self.wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self.wakes[1])
@@ -163,6 +172,39 @@ class Supervisor:
             raise Failed
         self.write_members()
 
+    def become_lean(self) -> NoReturn:
+        """Go on as a process that has never planned anything: it needs a third of the memory.
+
+        The lock goes along; the door is opened anew.
+        """
+        assert self.lock is not None
+        write_watched(self.stack)
+        self.write_members()
+        os.set_inheritable(self.lock.fd, True)
+        words = ("@keep", self.stack.name, str(self.lock.fd))
+        os.execv(sys.executable, (sys.executable, "-P", "-m", "nsrun", *words))
+
+    def resume(self, lock: int) -> None:
+        """Take up where another left off, with its lock."""
+        self.lock = stack_store.Lock(lock)
+        os.set_inheritable(lock, False)
+        self._listen()
+        known = stack_store.read(self.stack.name, "members.json") or {}
+        for member in self.stack.members:
+            kept = self.kept[member.spec.name] = Kept(member=member)
+            last = known.get(kept.name, {})
+            kept.restarts = last.get("restarts", 0)
+            found = store.load(os.path.join(store.folder(), kept.name))
+            if found is None:
+                kept.state = State.FAILED
+            elif found.alive:
+                self._adopt(kept)
+                kept.healthy = last.get("healthy")
+            else:
+                kept.since = time.monotonic()
+                self._ended(kept, 137 if found.exit_status is None else found.exit_status)
+        self.write_members()
+
     def _write_down(self) -> None:
         stack = self.stack
         stack_store.write(
@@ -200,6 +242,8 @@ class Supervisor:
     def _rename(self, kept: Kept) -> None:
         """Others have come or gone: the names a running container finds follow, in its file and
         in the plan that a restart replays."""
+        from nsrun.runtime import names
+
         container = store.find(kept.name)
         plan = detached.plan_for(kept.member.spec, detached.socket_of(container.folder))
         detached.keep(container.folder, plan)
@@ -332,7 +376,7 @@ class Supervisor:
     def _let_go(self, kept: Kept) -> None:
         if kept.monitor is not None:
             self.selector.unregister(kept.monitor)
-            kept.monitor.__exit__(None, None, None)
+            kept.monitor.close()
             kept.monitor = None
 
     def _ended(self, kept: Kept, status: int) -> None:
@@ -483,6 +527,44 @@ class Supervisor:
             stack_store.write(self.stack.name, "members.json", data)
 
 
+def write_watched(stack: Stack) -> None:
+    """What a process has to know that keeps the stack, and is never to plan it."""
+    data = [
+        {
+            "name": m.spec.name,
+            "service": m.service,
+            "restart": asdict(m.restart),
+            "healthcheck": asdict(m.healthcheck) if m.healthcheck is not None else None,
+        }
+        for m in stack.members
+    ]
+    stack_store.write(stack.name, "watched.json", data)
+
+
+def watched(name: str) -> Stack:
+    """The stack as far as :func:`write_watched` has it."""
+    data = stack_store.read(name, "watched.json") or []
+    return Stack(
+        name=name,
+        file="",
+        sha256="",
+        members=tuple(
+            Member(
+                service=one["service"],
+                number=0,
+                spec=Spec(name=one["name"], file="", sha256=""),
+                restart=Restart(**one["restart"]),
+                healthcheck=_healthcheck(one["healthcheck"]),
+            )
+            for one in data
+        ),
+    )
+
+
+def _healthcheck(data: dict[str, Any] | None) -> Healthcheck | None:
+    return None if data is None else Healthcheck(**{**data, "command": tuple(data["command"])})
+
+
 def _hopeless(kept: Kept, condition: Condition) -> str:
     """Why a condition will never hold, "" where it may."""
     if kept.state is State.FAILED:
@@ -524,6 +606,8 @@ class Changes:
 
 def plan_changes(stack: Stack) -> Changes:
     """What `up` would do, compared by plans. Raises NsrunError where one cannot be planned."""
+    from nsrun.runtime import names
+
     wanted = {m.spec.name: m for m in stack.members}
     present = {c.record.name: c for c in stack_store.containers(stack.name)}
     networks = bridges_of(stack)
@@ -582,6 +666,8 @@ def network_name(stack: str) -> str:
 
 
 def bridges_of(stack: Stack) -> Bridges:
+    from nsrun.plan.bridges import Bridge, Bridges
+
     return Bridges(
         name=stack.name,
         file=stack.file,
@@ -641,11 +727,17 @@ def _network_record(stack: Stack) -> Record:
 
 
 def take_down(name: str, say: Say) -> None:
-    """Stop and remove the containers of a stack, the last made first, and its networks."""
-    for container in reversed(stack_store.containers(name)):
-        say(container.record.name, "stopping")
-        _end(container)
-        say(container.record.name, "removed")
+    """Stop and remove the containers of a stack, the last made first, and its networks; those of
+    one name in the file at once."""
+    containers = stack_store.containers(name)[::-1]
+    for _, alike in itertools.groupby(containers, key=lambda c: c.record.service):
+        group = list(alike)
+        for container in group:
+            say(container.record.name, "stopping")
+        life.stop_all(group)
+        for container in group:
+            life.remove(container, force=True)
+            say(container.record.name, "removed")
 
 
 def _end(container: Container) -> None:
