@@ -23,7 +23,10 @@ Link = Reg | str
 
 # linux/netlink.h, linux/rtnetlink.h
 _NLM_F_REQUEST, _NLM_F_ACK, _NLM_F_EXCL, _NLM_F_CREATE = 0x1, 0x4, 0x200, 0x400
-_RTM_NEWLINK, _RTM_DELLINK, _RTM_NEWADDR, _RTM_NEWROUTE = 16, 17, 20, 24
+_RTM_NEWLINK, _RTM_DELLINK, _RTM_SETLINK = 16, 17, 19
+_RTM_NEWADDR, _RTM_NEWROUTE = 20, 24
+# linux/socket.h; linux/netlink.h
+_AF_BRIDGE, _NLA_F_NESTED = 7, 0x8000
 _RT_TABLE_MAIN, _RTPROT_STATIC = 254, 4
 _RT_SCOPE_UNIVERSE, _RT_SCOPE_LINK = 0, 253
 _RTNH_F_ONLINK = 4
@@ -196,6 +199,18 @@ def link_up(index: Reg) -> Bytes:
     changed["index"] = message.hole(index)
     changed["flags"] = changed["change"] = _IFF_UP
     return message.bytes(changed, _RTM_NEWLINK, 0, f"link set %{index.name} up")
+
+
+def port_hairpin(index: Reg, name: str) -> Bytes:
+    """RTM_SETLINK of a bridge's port: it gets back what it sends; ``name`` is only shown."""
+    message = _Message()
+    changed = ifinfmsg()
+    changed["family"] = _AF_BRIDGE
+    changed["index"] = message.hole(index)
+    changed["attrs"] = [("IFLA_PROTINFO", {"attrs": [("IFLA_BRPORT_MODE", 1)]}, _NLA_F_NESTED)]
+    return message.bytes(
+        changed, _RTM_SETLINK, 0, f"bridge link set dev {name} hairpin on %{index.name}"
+    )
 
 
 def link_delete(index: Reg, name: str) -> Bytes:

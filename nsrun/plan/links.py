@@ -66,7 +66,13 @@ def connect(draft: Draft, facts: Facts, started: Launch, network: Network) -> No
             _refuse(draft, facts, interface)
         return
     names = outer_names(draft.spec.name, network)
-    outer = _Outer(draft=draft, facts=facts, started=started, rtnl=draft.reg("rtnl"))
+    outer = _Outer(
+        draft=draft,
+        facts=facts,
+        started=started,
+        rtnl=draft.reg("rtnl"),
+        published=bool(network.ports),
+    )
     draft.parent(
         "open rtnetlink",
         sockets.socket_route(save=outer.rtnl),
@@ -112,6 +118,7 @@ class _Outer:
     facts: Facts
     started: Launch
     rtnl: Reg
+    published: bool
 
     def veth(self, interface: Interface, name: str) -> None:
         """A pair whose outer end is in the caller's namespace."""
@@ -128,6 +135,14 @@ class _Outer:
             at=interface.path,
             undo=(_delete(self.rtnl, index, name),),
         )
+        if master is not None and self.published:
+            # Where br_netfilter is loaded, what the container sends to a port of its own is
+            # translated while it is still on the bridge.
+            draft.parent(
+                f"let {name} have back what it sends",
+                Netlink(socket=self.rtnl, message=netlink.port_hairpin(index, name)),
+                at="network.ports",
+            )
         self.add_addresses(self.rtnl, interface, name, index)
 
     def veth_elsewhere(self, interface: Interface, name: str) -> None:

@@ -7,9 +7,9 @@ where the host sends them itself; those to 127.0.0.1 only there.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, collapse_addresses
 
 from nsrun.kernel import sockets
 from nsrun.kernel.facts import Facts
@@ -48,7 +48,7 @@ class Way:
     """
 
     address: InterfaceAddress
-    others: tuple[IPAddress, ...]
+    others: tuple[InterfaceAddress, ...]
     link: str
     shared: bool
 
@@ -137,7 +137,7 @@ def _ways(draft: Draft, network: Network) -> list[Way]:
     return [
         Way(
             address=first,
-            others=tuple(address.ip for address in more),
+            others=tuple(more),
             link=interface.peer.bridge or names[interface.path],
             shared=interface.peer.bridge is not None,
         )
@@ -300,12 +300,11 @@ def _guard(network: Network, ways: list[Way], switches: Switches) -> Iterator[st
     yield "ct status dnat accept"
     for version in (4, 6):
         links = [way.link for way in ways if way.version == version]
-        names = switches.guarded(version, links) if links else ()
-        if names:
-            # By what nsrun alone has opened come no packets of others.
-            shown = ", ".join(f'"{name}"' for name in names)
-            others = f"iifname {{ {shown} }} meta mark & {_OURS:#x} == 0"
-            yield f"meta nfproto ipv{version} {others} drop"
+        if names := switches.guarded(version, links) if links else ():
+            # By what nsrun alone has opened come no packets of others. What stays on a bridge is
+            # seen here too, where br_netfilter is loaded.
+            others = f"meta nfproto ipv{version} meta mark & {_OURS:#x} == 0"
+            yield from (f'{others} iifname "{n}" oifname != "{n}" drop' for n in names)
     for way in ways:
         # From elsewhere only published ports are reached, also by who knows the address.
         yield f'{_to(way)}oifname "{way.link}" iifname != "{way.link}" drop'
@@ -322,9 +321,9 @@ def _leaving(network: Network, ways: list[Way]) -> Iterator[str]:
             # Whose answer would not come back here: a neighbour's, the container's own, and the
             # host's from its loopback.
             loopback = "127.0.0.0/8" if way.version == 4 else "::1"
-            near = f'{_to(way)}oifname "{way.link}"'
-            yield f'{near} iifname "{way.link}" ct status dnat masquerade'
-            yield f"{near} {way.family} saddr {loopback} masquerade"
+            inward = f'{_to(way)}oifname "{way.link}" {way.family} saddr'
+            yield f"{inward} {_near(way)} ct status dnat masquerade"
+            yield f"{inward} {loopback} masquerade"
 
 
 def _from(way: Way) -> str:
@@ -342,6 +341,15 @@ def _any_of(way: Way) -> str:
 
 def _all_of(way: Way) -> str:
     """The interface's addresses of this family."""
-    if not way.others:
-        return str(way.address.ip)
-    return f"{{ {', '.join(str(ip) for ip in (way.address.ip, *way.others))} }}"
+    return _set(dict.fromkeys(address.ip for address in (way.address, *way.others)))
+
+
+def _near(way: Way) -> str:
+    """The networks of these; nft(8) takes none that overlap."""
+    networks = (address.network for address in (way.address, *way.others))
+    return _set(collapse_addresses(networks))  # type: ignore[type-var]
+
+
+def _set(values: Iterable[object]) -> str:
+    found = [str(value) for value in values]
+    return found[0] if len(found) == 1 else f"{{ {', '.join(found)} }}"

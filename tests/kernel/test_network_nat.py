@@ -132,6 +132,39 @@ def test_on_a_bridge(root_box: Box, lab: Lab, net: Net) -> None:
         stop(two)
 
 
+def test_others_on_the_bridge_stay_on_it(root_box: Box, lab: Lab, net: Net) -> None:
+    """They reach each other and the container as before, and do not get out with it."""
+    lab.internet()
+    lab.ip("-n internet route add 10.77.1.0/24 via 203.0.113.1")
+    lab.bridge("br0", "10.77.1.1/24")
+    others = []
+    for number in (50, 51):
+        others.append(lab.namespace(f"vm{number}"))
+        lab.ip(f"link add tap{number} type veth peer eth0 netns vm{number}")
+        lab.ip(f"link set tap{number} master br0 up")
+        lab.ip(f"-n vm{number} link set eth0 up")
+        lab.ip(f"-n vm{number} addr add 10.77.1.{number}/24 dev eth0")
+        lab.ip(f"-n vm{number} route add default via 10.77.1.1")
+        lab.settle(f"tap{number}")
+    network = nat(bridge="br0", ports=["8080:80"])
+    network["routes"].pop()
+    with lab.unchanged(), root_box.running(WAIT, **spec("web", network)) as run:
+        run.line()
+        container = container_of(run.process)
+        for protocol in ("tcp", "udp"):
+            here = net.server(container, protocol, "10.77.1.2", 80)
+            beside = net.server(others[1], protocol, "10.77.1.51")
+            assert here.hears_from(others[0], "10.77.1.2") == "10.77.1.50"
+            assert beside.hears_from(others[0], "10.77.1.51") == "10.77.1.50"
+            assert beside.hears_from(container, "10.77.1.51") == "10.77.1.2"
+        far = net.server(INTERNET, "udp", OUTSIDE[4])
+        assert far.hears_from(container, OUTSIDE[4]) == HOST[4]
+        assert far.misses(others[0], OUTSIDE[4])
+        assert beside.misses(INTERNET, "10.77.1.51")
+        assert here.misses(INTERNET, "10.77.1.2")
+        stop(run)
+
+
 def test_only_the_containers_packets_are_forwarded(root_box: Box, lab: Lab, net: Net) -> None:
     """Neither a third network nor the outside can use the host as a router, and who knows the
     container's address does not reach it."""

@@ -71,9 +71,9 @@ class Lab:
             self.ip(f"link set {end} addrgenmode none up")
         say("ip", "link", "set", "dev", port, "master", name)
         say("ip", "link", "set", "dev", name, "up")
-        self.settle(name)
         if address:
             say("ip", "addr", "add", address, "dev", name)
+        self.settle(name)
 
     def internet(self) -> None:
         """A second namespace that plays the rest of the world: 203.0.113.2 and fd00:cafe::2,
@@ -92,8 +92,11 @@ class Lab:
         deadline = time.monotonic() + 5
         while True:
             shown = say("ip", "-6", "addr", "show", "dev", link) + self.ip("-o link")
+            local = self.ip("-6 route show table local")
+            addresses = re.findall("inet6 ([^/]+)", shown)
             # The two ends of a pair learn of each other later than of themselves.
-            if "fe80::" in shown and not re.search("tentative|LOWERLAYERDOWN", shown):
+            ready = "fe80::" in shown and not re.search("tentative|LOWERLAYERDOWN", shown)
+            if ready and all(f"local {address} " in local for address in addresses):
                 return
             assert time.monotonic() < deadline, shown
             time.sleep(0.005)

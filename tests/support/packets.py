@@ -122,6 +122,17 @@ class Server:
             assert made.recv(16) == b"back"
         return str(peer[0])
 
+    def is_silent(self) -> bool:
+        """Whether no packet is waiting for it, or comes."""
+        self.socket.settimeout(LOST)
+        try:
+            self.socket.recv(16)
+        except TimeoutError:
+            return True
+        finally:
+            self.socket.settimeout(_PATIENCE)
+        return False
+
     def misses(self, client: Path | None, address: str, port: int = 0, source: str = "") -> bool:
         """Whether what ``client`` sends there does not arrive; nothing is left in the queue."""
         self.socket.settimeout(LOST)
@@ -170,13 +181,35 @@ class Net:
             made.close()
 
 
+def _ipv4_udp(source: str, address: str, port: int) -> bytes:
+    """A packet whose datagram has no checksum (RFC 768)."""
+    datagram = struct.pack("!HHHH", 40000, port, 8 + 6, 0) + b"forged"
+    addresses = socket.inet_aton(source) + socket.inet_aton(address)
+    start = struct.pack("!BBHHHBB", 0x45, 0, 20 + len(datagram), 0, 0, 64, socket.IPPROTO_UDP)
+    total = sum(struct.unpack("!9H", start + addresses))
+    total = (total & 0xFFFF) + (total >> 16)
+    checksum = struct.pack("!H", ~(total + (total >> 16)) & 0xFFFF)
+    return start + checksum + addresses + datagram
+
+
 def send_raw(place: Path | None, source: str, address: str, port: int) -> None:
-    """One UDP packet by IPv4 with any source address, by the routes of ``place``."""
+    """One UDP packet by IPv4 from any source address, by the routes of ``place``."""
     with inside(place), socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_RAW) as made:
-        # The kernel fills in the header's checksum and length (raw(7)); UDP's may be 0.
-        datagram = struct.pack("!HHHH", 40000, port, 8 + 6, 0) + b"forged"
-        header = struct.pack(
-            "!BBHHHBBH4s4s", 0x45, 0, 0, 0, 0, 64, socket.IPPROTO_UDP, 0,
-            socket.inet_aton(source), socket.inet_aton(address),
-        )  # fmt: skip
-        made.sendto(header + datagram, (address, 0))
+        made.sendto(_ipv4_udp(source, address, port), (address, 0))
+
+
+def send_frame(place: Path, name: str, to: str, source: str, address: str, port: int) -> None:
+    """The same as bytes on ``place``'s interface ``name``, to the interface ``to`` of the test's
+    namespace at its other end: no route, no filter of the sender is asked."""
+    mac, own = _mac(None, to), _mac(place, name)
+    with inside(place), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as made:
+        made.bind((name, 0))
+        made.send(mac + own + b"\x08\x00" + _ipv4_udp(source, address, port))
+
+
+def _mac(place: Path | None, name: str) -> bytes:
+    """packet(7): what getsockname(2) tells."""
+    with inside(place), socket.socket(socket.AF_PACKET, socket.SOCK_RAW) as made:
+        made.bind((name, 0))
+        mac: bytes = made.getsockname()[4]
+        return mac
