@@ -18,7 +18,7 @@ from tests.support.lab import Lab, say
 from tests.support.requires import check, requires
 from tests.support.runner import Result, Runner
 
-pytestmark = requires("root", "ip", "busybox")
+pytestmark = requires("root", "ip", "ping", "busybox")
 
 BASE: dict[str, Any] = {
     "namespaces": ["mount", "pid", "ipc", "uts", "network"],
