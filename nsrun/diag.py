@@ -105,8 +105,8 @@ class Collector:
 
 # Every code that a diagnostic may carry, with the title that `nsrun explain` lists.
 # docs/errors/CODE.md holds the long form; a test holds the two together.
-# NS0xx command line and files, NS1xx YAML text, NS2xx schema, NS3xx meaning of a spec,
-# NS4xx planning for this machine, NS5xx replay, NS6xx the command itself.
+# NS0xx command line and files, NS1xx text (YAML and templates), NS2xx schema, NS3xx meaning of a
+# spec, NS4xx planning for this machine, NS5xx replay, NS6xx the command itself.
 CODES: dict[str, str] = {
     "NS001": "a file cannot be read",
     "NS002": "the command line is not understood",
@@ -117,6 +117,12 @@ CODES: dict[str, str] = {
     "NS104": "the document is over a limit",
     "NS105": "the document is empty",
     "NS106": "a YAML tag is not supported",
+    "NS107": "the syntax of a template is wrong",
+    "NS108": "a template uses a name that is not defined",
+    "NS109": "a template fails",
+    "NS110": "a template takes too much time, memory or text",
+    "NS111": "a value for a template cannot be used",
+    "NS112": "a template reads a file that it cannot or may not",
     "NS201": "an unknown key",
     "NS202": "a value of the wrong type",
     "NS203": "a value that is not allowed",

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     import argparse
 
 # What a template is given.
-_GIVEN = "[--values FILE]... [--set NAME=VALUE]... [--env NAME]..."
+_GIVEN = "[--values FILE | --set NAME=VALUE | --env NAME]..."
 # A command line that is not understood; the shell's own built-ins give 2 too.
 USAGE = 2
 # nsrun itself failed where a command's own statuses come through (as env(1), nohup(1) do).

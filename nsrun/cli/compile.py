@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nsrun.cli.parser import add_spec, examples
+from nsrun.cli.parser import add_inputs, add_spec, examples
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_spec(parser)
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="where to write it")
+    add_inputs(parser)
     examples(
         parser,
         """
@@ -26,7 +27,7 @@ nsrun plan --brief quickstart
 
 
 def main(args: argparse.Namespace) -> int:
-    from nsrun.cli.inputs import load_spec
+    from nsrun.cli.inputs import inputs_of, load_spec
     from nsrun.diag import Diagnostic, NsrunError
     from nsrun.host import native
     from nsrun.runtime import compiled
@@ -40,5 +41,6 @@ def main(args: argparse.Namespace) -> int:
                 help=("install nsrun where a C compiler is; `nsrun doctor` says what there is",),
             )
         )
-    compiled.write(args.output, compiled.compile_spec(load_spec(args.spec, args.command), program))
+    spec = load_spec(args.spec, args.command, inputs_of(args))
+    compiled.write(args.output, compiled.compile_spec(spec, program))
     return 0

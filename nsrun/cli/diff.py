@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from nsrun.cli.parser import add_color, add_spec, examples
+from nsrun.cli.parser import add_color, add_inputs, add_spec, examples
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_spec(parser, "OLD", help="a spec's or a plan's file")
     add_spec(parser, "NEW", help="a spec's or a plan's file")
     add_color(parser)
+    add_inputs(parser)
     examples(
         parser,
         """
@@ -26,11 +27,12 @@ nsrun diff web.yaml web-readonly.yaml
 
 
 def main(args: argparse.Namespace) -> int:
-    from nsrun.cli.inputs import load_plan
+    from nsrun.cli.inputs import inputs_of, load_plan
     from nsrun.cli.output import wants_color
     from nsrun.plan.diff import diff
     from nsrun.render.diff import render_diff
 
-    found = diff(load_plan(args.old), load_plan(args.new))
+    inputs = inputs_of(args)
+    found = diff(load_plan(args.old, None, inputs), load_plan(args.new, None, inputs))
     sys.stdout.write(render_diff(found, color=wants_color(args.color, sys.stdout)))
     return 0 if found.same else 1

@@ -8,11 +8,12 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from nsrun.cli.parser import add_format, add_spec, examples
+from nsrun.cli.parser import add_format, add_inputs, add_spec, examples
 
 if TYPE_CHECKING:
     from nsrun.diag import Diagnostic
     from nsrun.host.probe import Feature
+    from nsrun.spec.values import Inputs
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_spec(parser, nargs="?", help="a spec's file")
     add_format(parser)
+    add_inputs(parser)
     examples(
         parser,
         """
@@ -40,7 +42,9 @@ def main(args: argparse.Namespace) -> int:
         found = features()
         sys.stdout.write(_features_json(found) if args.format == "json" else _table(found))
         return 0
-    diagnostics = _check(args.spec)
+    from nsrun.cli.inputs import inputs_of
+
+    diagnostics = _check(args.spec, inputs_of(args))
     works = not any(d.is_error for d in diagnostics)
     if args.format == "json":
         from nsrun.render.diagnostic import diagnostic_data
@@ -57,11 +61,11 @@ def main(args: argparse.Namespace) -> int:
     return 0 if works else 1
 
 
-def _check(file: str) -> tuple[Diagnostic, ...]:
+def _check(file: str, inputs: Inputs) -> tuple[Diagnostic, ...]:
     """What is wrong with the spec, cannot be planned, and has been seen not to work here."""
     from nsrun.spec.load import load_parts
 
-    loaded = load_parts(file)
+    loaded = load_parts(file, None, inputs)
     if loaded.spec is None:
         return loaded.diagnostics
     from nsrun.runtime.preflight import preflight

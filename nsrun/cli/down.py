@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from typing import TYPE_CHECKING
 
-from nsrun.cli.parser import examples
+from nsrun.cli.parser import add_inputs, examples
+
+if TYPE_CHECKING:
+    from nsrun.spec.values import Inputs
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,28 +20,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--volumes", action="store_true", help="also remove the volumes that nsrun has made"
     )
+    add_inputs(parser)
     examples(parser, "nsrun down shop")
 
 
 def main(args: argparse.Namespace) -> int:
+    from nsrun.cli.inputs import inputs_of
     from nsrun.cli.stacks import Teller
     from nsrun.runtime import stack
 
-    name = _name(args.stack)
+    name = _name(args.stack, inputs_of(args))
     stack.down(name, Teller(name).say, volumes=args.volumes)
     return 0
 
 
-def _name(word: str) -> str:
+def _name(word: str, inputs: Inputs) -> str:
     """The name of a stack that is known by it, or that a file has."""
     import os
 
     from nsrun.runtime import stack_store
     from nsrun.spec.build import default_name
-    from nsrun.spec.document import read_document
+    from nsrun.spec.source import read_source
 
     if word in stack_store.names() or not os.path.isfile(word):
         return word
-    data = read_document(word).data
+    data = read_source(word, inputs).data
     given = data.get("name") if isinstance(data, dict) else None
     return given if isinstance(given, str) else default_name(word)

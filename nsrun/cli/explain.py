@@ -4,24 +4,41 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
-from nsrun.cli.parser import examples
+from nsrun.cli.parser import add_inputs, examples, mark
 from nsrun.diag import CODES, Diagnostic, NsrunError
+
+if TYPE_CHECKING:
+    from nsrun.spec.provenance import Provenance
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Explains an error's code at length; without one, lists all of them."
-    parser.add_argument("code", metavar="CODE", nargs="?", help="a code such as NS301")
+    parser.description = (
+        "Explains an error's code at length; without one, lists all of them. With --value: says "
+        "which line of which file gives a spec that value, and what was given to its template."
+    )
+    code = parser.add_argument(
+        "code", metavar="CODE|SPEC", nargs="?", help="a code such as NS301; with --value a spec"
+    )
+    mark(code, "spec")
+    parser.add_argument(
+        "--value", metavar="PLACE", help="a place in the spec: mounts[0].target, containers.db.env"
+    )
+    add_inputs(parser)
     examples(
         parser,
         """
 nsrun explain NS301
 nsrun explain
+nsrun explain specs/template.yaml.j2 --value files
 """,
     )
 
 
 def main(args: argparse.Namespace) -> int:
+    if args.value is not None:
+        return _value(args)
     if args.code is None:
         sys.stdout.writelines(f"{code}  {title}\n" for code, title in CODES.items())
         return 0
@@ -35,6 +52,30 @@ def main(args: argparse.Namespace) -> int:
     else:
         sys.stdout.write(text)
     return 0
+
+
+def _value(args: argparse.Namespace) -> int:
+    from nsrun.cli.inputs import inputs_of
+    from nsrun.spec.provenance import provenance
+
+    if args.code is None:
+        raise NsrunError(Diagnostic(code="NS002", summary="--value is of a spec: give its file"))
+    found = provenance(args.code, args.value, inputs_of(args))
+    sys.stdout.write(_shown(found))
+    return 0
+
+
+def _shown(found: Provenance) -> str:
+    import json
+
+    from nsrun.cli.output import wants_color
+    from nsrun.render.diagnostic import place
+
+    lines = [f"{found.path or 'the whole'}: {json.dumps(found.value, ensure_ascii=False)}"]
+    if found.span is not None:
+        lines.append(place(found.span, color=wants_color("auto", sys.stdout)))
+    lines += [f"values.{path} is given by {where}" for path, where in found.given]
+    return "\n".join(lines) + "\n"
 
 
 def _text(code: str, given: str) -> str:

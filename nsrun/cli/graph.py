@@ -5,12 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
-from nsrun.cli.parser import add_spec, examples, mark
+from nsrun.cli.parser import add_inputs, add_spec, examples, mark
 from nsrun.diag import Diagnostic, NsrunError
 
 if TYPE_CHECKING:
     from nsrun.render.graph import Bridge
     from nsrun.spec.model import Spec
+    from nsrun.spec.values import Inputs
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -29,6 +30,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     output = parser.add_argument("-o", "--output", metavar="FILE", help="write it to FILE")
     mark(output, "file")
+    add_inputs(parser)
     examples(
         parser,
         """
@@ -41,14 +43,16 @@ nsrun graph --format svg -o net.svg specs/network/bridge-db.yaml specs/network/b
 def main(args: argparse.Namespace) -> int:
     import sys
 
+    from nsrun.cli.inputs import inputs_of
     from nsrun.render.graph import graph
     from nsrun.render.graph_dot import dot
     from nsrun.render.graph_mermaid import mermaid
 
     specs: list[Spec] = []
     bridges: list[Bridge] = []
+    inputs = inputs_of(args)
     for file in args.spec:
-        _read(file, specs, bridges)
+        _read(file, inputs, specs, bridges)
     drawn = graph(specs, bridges)
     text = mermaid(drawn) if args.format == "mermaid" else dot(drawn)
     data = _svg(text) if args.format == "svg" else text.encode()
@@ -63,16 +67,16 @@ def main(args: argparse.Namespace) -> int:
     return 0
 
 
-def _read(file: str, specs: list[Spec], bridges: list[Bridge]) -> None:
+def _read(file: str, inputs: Inputs, specs: list[Spec], bridges: list[Bridge]) -> None:
     """Add what is in ``file``: a container, or a stack's containers and the bridges it makes."""
     from nsrun.cli import stacks
     from nsrun.cli.inputs import load_spec
     from nsrun.render.graph import Bridge
 
-    if not stacks.holds_stack(file):
-        specs.append(load_spec(file))
+    if not stacks.holds_stack(file, inputs):
+        specs.append(load_spec(file, None, inputs))
         return
-    stack = stacks.load(file)
+    stack = stacks.load(file, inputs)
     specs += (member.spec for member in stack.members)
     bridges += (
         Bridge(name=n.bridge, network=n.name, addresses=n.gateways, masquerade=n.masquerade)

@@ -2,29 +2,61 @@
 
 from __future__ import annotations
 
+import argparse
+import os
+from typing import TYPE_CHECKING
+
 from nsrun.cli.output import report
 from nsrun.diag import Diagnostic, NsrunError
-from nsrun.plan.model import Plan
-from nsrun.spec.model import Spec
+from nsrun.spec.values import NOTHING, Inputs
+
+if TYPE_CHECKING:
+    from nsrun.plan.model import Plan
+    from nsrun.spec.model import Spec
 
 # A plan is some tens of kilobytes; what is larger than this is none.
 _PLAN_MAX = 64 * 1024 * 1024
 
 
-def load_spec(file: str, command: tuple[str, ...] | None = None) -> Spec:
+def inputs_of(args: argparse.Namespace) -> Inputs:
+    """What a command line gives to a template; the variables as they are now.
+
+    Raises NsrunError (NS002) for what is no variable's name.
+    """
+    for name in args.env:
+        if not name or "=" in name:
+            raise NsrunError(
+                Diagnostic(
+                    code="NS002",
+                    summary=f"--env {name}: it takes the name of a variable alone",
+                    help=("a value is given by `--set NAME=VALUE`",),
+                )
+            )
+    return Inputs(
+        files=tuple(args.values),
+        sets=tuple(args.set),
+        env={name: os.environ.get(name) for name in args.env},
+    )
+
+
+def load_spec(
+    file: str, command: tuple[str, ...] | None = None, inputs: Inputs = NOTHING
+) -> Spec:
     """The spec in ``file``; its warnings are printed. ``command`` replaces its own.
 
     Raises NsrunError with everything that is wrong with it.
     """
     from nsrun.spec.load import load
 
-    spec, warnings = load(file, command)
+    spec, warnings = load(file, command, inputs)
     if warnings:
         report(warnings)
     return spec
 
 
-def load_plan(file: str, command: tuple[str, ...] | None = None) -> Plan:
+def load_plan(
+    file: str, command: tuple[str, ...] | None = None, inputs: Inputs = NOTHING
+) -> Plan:
     """The plan of the spec in ``file``, or the plan that ``file`` itself holds; verified.
 
     Raises NsrunError.
@@ -37,7 +69,7 @@ def load_plan(file: str, command: tuple[str, ...] | None = None) -> Plan:
     if not is_plan(file):
         from nsrun.runtime.launch import plan_for
 
-        return plan_for(load_spec(file, command))
+        return plan_for(load_spec(file, command, inputs))
     _refuse_command(file, command)
     from nsrun.plan.codec import loads
     from nsrun.plan.verify import verify

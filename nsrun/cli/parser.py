@@ -143,6 +143,33 @@ def add_spec(parser: argparse.ArgumentParser, name: str = "SPEC", **keywords: ob
     mark(action, "spec")
 
 
+def add_inputs(parser: argparse.ArgumentParser) -> None:
+    """What a template is given; a spec that is none is rendered all the same where any is."""
+    group = parser.add_argument_group("templates")
+    values = group.add_argument(
+        "--values",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="values for the template, in YAML; of several files the later ones are laid over",
+    )
+    mark(values, "file")
+    group.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="one value: web.replicas=3, ports[0]=80, tags=[a, b]; may be given again",
+    )
+    group.add_argument(
+        "--env",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="let the template read this variable of the environment; may be given again",
+    )
+
+
 def add_color(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--color",

@@ -6,10 +6,11 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from nsrun.cli.parser import add_color, add_spec, examples
+from nsrun.cli.parser import add_color, add_inputs, add_spec, examples
 
 if TYPE_CHECKING:
     from nsrun.plan.model import Plan
+    from nsrun.spec.values import Inputs
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +24,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     how.add_argument("--json", action="store_true", help="the plan itself, as `nsrun schema plan`")
     parser.add_argument("--ascii", action="store_true", help="draw with plain ASCII characters")
     add_color(parser)
+    add_inputs(parser)
     examples(
         parser,
         """
@@ -34,12 +36,13 @@ nsrun plan --json specs/quickstart.yaml > quickstart.plan.json
 
 
 def main(args: argparse.Namespace) -> int:
-    from nsrun.cli.inputs import load_plan
+    from nsrun.cli.inputs import inputs_of, load_plan
     from nsrun.cli.stacks import holds_stack
 
-    if args.command is None and holds_stack(args.spec):
-        return _stack(args)
-    _print(args, load_plan(args.spec, args.command))
+    inputs = inputs_of(args)
+    if args.command is None and holds_stack(args.spec, inputs):
+        return _stack(args, inputs)
+    _print(args, load_plan(args.spec, args.command, inputs))
     return 0
 
 
@@ -63,12 +66,12 @@ def _print(args: argparse.Namespace, plan: Plan) -> None:
     )
 
 
-def _stack(args: argparse.Namespace) -> int:
+def _stack(args: argparse.Namespace, inputs: Inputs) -> int:
     """The plans of a stack, one after the other as `up` would replay them; in JSON a line each."""
     from nsrun.cli.stacks import load
     from nsrun.runtime.stack import plans
 
-    for number, plan in enumerate(plans(load(args.spec))):
+    for number, plan in enumerate(plans(load(args.spec, inputs))):
         if number and not args.json:
             sys.stdout.write("\n")
         _print(args, plan)

@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING, NoReturn
 
 from nsrun.cli.output import report, say, wants_ascii, wants_color
-from nsrun.cli.parser import add_spec, examples
+from nsrun.cli.parser import add_inputs, add_spec, examples
 
 if TYPE_CHECKING:
     from nsrun.host.hint import HintContext
@@ -47,6 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rm", action="store_true", help="with -d: remove the container when it has ended"
     )
+    add_inputs(parser)
     examples(
         parser,
         """
@@ -54,12 +55,13 @@ nsrun specs/quickstart.yaml
 nsrun run --trace specs/quickstart.yaml
 nsrun run -d --name web specs/service.yaml
 nsrun specs/quickstart.yaml -- /bin/busybox id
+nsrun specs/template.yaml.j2 --set greeting=hello
 """,
     )
 
 
 def main(args: argparse.Namespace) -> int:
-    from nsrun.cli.inputs import load_spec
+    from nsrun.cli.inputs import inputs_of, load_spec
     from nsrun.runtime import launch
 
     if args.detach:
@@ -68,7 +70,7 @@ def main(args: argparse.Namespace) -> int:
     program = native_executor()
     if program is not None:
         _replay_natively(program, args)
-    plan = launch.plan_for(_named(load_spec(args.spec, args.command), args.name))
+    plan = launch.plan_for(_named(load_spec(args.spec, args.command, inputs_of(args)), args.name))
     outcome = launch.replay_to_the_end(plan)
     if args.trace:
         say_trace(plan, outcome)
@@ -110,10 +112,10 @@ def _refuse_what_is_for_detached(args: argparse.Namespace) -> None:
 
 
 def _detach(args: argparse.Namespace) -> int:
-    from nsrun.cli.inputs import load_spec
+    from nsrun.cli.inputs import inputs_of, load_spec
     from nsrun.runtime import detached, life, store
 
-    spec = _named(load_spec(args.spec, args.command), args.name)
+    spec = _named(load_spec(args.spec, args.command, inputs_of(args)), args.name)
     if args.replace:
         life.make_room(spec.name)
     options = detached.Options(words=tuple(sys.argv[1:]), remove=args.rm)
@@ -152,18 +154,19 @@ def _plan_and_keep(args: argparse.Namespace) -> Plan:
     """
     import os
 
+    from nsrun.cli.inputs import inputs_of
     from nsrun.runtime import cache, launch
     from nsrun.spec.load import load
     from nsrun.spec.text import recording
 
     with recording() as read:
-        spec, warnings = load(args.spec, args.command)
+        spec, warnings = load(args.spec, args.command, inputs_of(args))
     spec = _named(spec, args.name)
     if warnings:
         report(warnings)
     if args.trace or args.no_cache or warnings:
         return launch.plan_for(spec)
-    plan, depends = launch.plan_to_keep(spec, read)
+    plan, depends = launch.plan_to_keep(spec, read, args.env)
     if depends is not None:
         cache.store(sys.argv[1:], plan, depends, os.environ)
     return plan

@@ -13,42 +13,53 @@ from nsrun.cli.output import report, wants_color
 if TYPE_CHECKING:
     from nsrun.diag import Diagnostic
     from nsrun.spec.stack import Stack
+    from nsrun.spec.values import Inputs
 
 # The colours of prefixes, of 256 (ECMA-48's 38;5): far apart, and none of them red.
 _COLORS = (39, 208, 76, 170, 220, 45, 141, 214, 114, 81)
 
 
-def holds_stack(file: str) -> bool:
+def holds_stack(file: str, inputs: Inputs | None = None) -> bool:
     """Whether ``file`` describes several containers; what cannot be read does not."""
     from nsrun.diag import NsrunError
-    from nsrun.spec.document import read_document
     from nsrun.spec.schema import is_stack
+    from nsrun.spec.source import read_source
+    from nsrun.spec.values import NOTHING
 
     if file == "-":
         return False
     try:
-        return is_stack(read_document(file))
+        return is_stack(read_source(file, inputs or NOTHING))
     except NsrunError:
         return False
 
 
 def read(args: argparse.Namespace) -> Stack:
     """The stack of ``args.spec``; its warnings are printed. Raises NsrunError."""
+    from nsrun.cli.inputs import inputs_of
     from nsrun.spec.stack_load import load_stack
 
-    profiles = frozenset(args.profile)
-    stack, warnings = load_stack(args.spec, profiles=profiles, volumes=volumes_folder(os.environ))
+    stack, warnings = load_stack(
+        args.spec,
+        profiles=frozenset(args.profile),
+        volumes=volumes_folder(os.environ),
+        inputs=inputs_of(args),
+    )
     if warnings:
         report(warnings)
     return stack
 
 
-def load(file: str) -> Stack:
+def load(file: str, inputs: Inputs | None = None) -> Stack:
     """The stack of a file with the containers of all profiles. Raises NsrunError."""
     from nsrun.spec.stack_load import load_stack
+    from nsrun.spec.values import NOTHING
 
     stack, warnings = load_stack(
-        file, all_profiles=True, volumes=volumes_folder(os.environ)
+        file,
+        all_profiles=True,
+        volumes=volumes_folder(os.environ),
+        inputs=inputs or NOTHING,
     )
     if warnings:
         report(warnings)

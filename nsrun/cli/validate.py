@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import sys
+from typing import TYPE_CHECKING
 
-from nsrun.cli.parser import add_format, add_spec, examples
+from nsrun.cli.parser import add_format, add_inputs, add_spec, examples
 from nsrun.diag import Diagnostic, NsrunError
+
+if TYPE_CHECKING:
+    from nsrun.spec.values import Inputs
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,6 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     add_spec(parser, nargs="+", help="the specs' files")
     add_format(parser)
+    add_inputs(parser)
     examples(
         parser,
         """
@@ -26,9 +31,11 @@ nsrun validate --format json specs/quickstart.yaml
 
 
 def main(args: argparse.Namespace) -> int:
+    from nsrun.cli.inputs import inputs_of
     from nsrun.cli.output import report
 
-    found = {file: _check(file) for file in args.spec}
+    inputs = inputs_of(args)
+    found = {file: _check(file, inputs) for file in args.spec}
     if args.format == "json":
         _print_json(found)
     else:
@@ -40,16 +47,16 @@ def main(args: argparse.Namespace) -> int:
     return 0 if all(map(_holds, found.values())) else 1
 
 
-def _check(file: str) -> tuple[Diagnostic, ...]:
+def _check(file: str, inputs: Inputs) -> tuple[Diagnostic, ...]:
     from nsrun.cli.stacks import holds_stack
     from nsrun.spec.load import load
 
     try:
-        if holds_stack(file):
+        if holds_stack(file, inputs):
             from nsrun.spec.stack_load import load_stack
 
-            return load_stack(file, all_profiles=True)[1]
-        _, warnings = load(file, None)
+            return load_stack(file, all_profiles=True, inputs=inputs)[1]
+        _, warnings = load(file, None, inputs)
     except NsrunError as error:
         return error.diagnostics
     return warnings

@@ -39,14 +39,18 @@ _PLACE = Mask.IDENTITY | Mask.MODE | Mask.OWNER
 
 
 def depends(
-    query: Query, read: Iterable[tuple[str, os.stat_result]], environ: Mapping[str, str]
+    query: Query,
+    read: Iterable[tuple[str, os.stat_result | None]],
+    environ: Mapping[str, str],
+    variables: Iterable[str] = (),
 ) -> tuple[Depend, ...]:
-    """All that the plan for ``query`` depends on, as it is now; ``read`` are the spec's files."""
+    """All that the plan for ``query`` depends on, as it is now; ``read`` are the spec's files,
+    with None for those that were not there, ``variables`` what it was given beside them."""
     return (
         *(_file(path, status) for path, status in read),
         *_machine(),
         *_caller(),
-        *(_variable(name, environ) for name in (*_VARIABLES, *query.environment)),
+        *(_variable(name, environ) for name in (*_VARIABLES, *query.environment, *variables)),
         *(_stat(path, text, _WHOLE) for path, text in _FILES.items()),
         *_helpers(query.helpers, environ),
         *(_forwarding(query.bridges, environ) if query.forwarding else ()),
@@ -235,7 +239,9 @@ def _stat_inside(root: int, rootfs: str, target: str, mask: int) -> Depend:
         os.close(handle)
 
 
-def _file(path: str, status: os.stat_result) -> Depend:
+def _file(path: str, status: os.stat_result | None) -> Depend:
+    if status is None:
+        return _stat(path, path, _WHOLE)
     return _status(path, path, status, _WHOLE)
 
 

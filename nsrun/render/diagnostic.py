@@ -72,6 +72,13 @@ def diagnostic(found: Diagnostic, sources: Sources, color: bool = False) -> str:
     return _diagnostic(found, functools.partial(_lines, sources), color=color)
 
 
+def place(span: Span, *, sources: Sources = file_text, color: bool = False) -> str:
+    """A place with its line, as diagnostics show it; without a newline at its end."""
+    note = Diagnostic(code="", summary="", severity=Severity.NOTE, span=span)
+    _, *lines = _diagnostic(note, functools.partial(_lines, sources), color).splitlines()
+    return "\n".join(lines)
+
+
 def _diagnostic(found: Diagnostic, source: Callable[[str], list[str]], color: bool) -> str:
     """One diagnostic with the line it speaks of, with a newline at its end.
 

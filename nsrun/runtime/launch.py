@@ -30,9 +30,12 @@ def plan_for(spec: Spec) -> Plan:
 
 
 def plan_to_keep(
-    spec: Spec, read: Iterable[tuple[str, os.stat_result]]
+    spec: Spec,
+    read: Iterable[tuple[str, os.stat_result | None]],
+    variables: Iterable[str] = (),
 ) -> tuple[Plan, tuple[Depend, ...] | None]:
-    """As :func:`plan_for`, and what the plan depends on; ``read`` are the files of the spec.
+    """As :func:`plan_for`, and what the plan depends on; ``read`` are the files of the spec
+    (with None for one that was not there), ``variables`` those that a template was given.
 
     None where it depends on what no look at the host can tell again: other processes, or an
     input that is no file.
@@ -45,7 +48,7 @@ def plan_to_keep(
     files = tuple(read)
     # What changes between this look and the facts makes the plan's entry stale, not wrong.
     lasting = not (query.containers or query.pids or any(path == "-" for path, _ in files))
-    found = depends(query, files, os.environ) if lasting else None
+    found = depends(query, files, os.environ, variables) if lasting else None
     return plan(spec, gather(query)), found
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NoReturn
 
@@ -27,12 +28,21 @@ _SCALAR_TAGS = frozenset(f"{_CORE}{name}" for name in ("int", "float", "bool", "
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
+def as_it_is(span: Span) -> Span:
+    """The place itself."""
+    return span
+
+
 @dataclass(slots=True)
 class Composer:
-    """Composes one document; ``report`` gathers what is wrong but does not stop the reading."""
+    """Composes one document; ``report`` gathers what is wrong but does not stop the reading.
+
+    ``place``: where a place in the text is shown, for a text that was rendered.
+    """
 
     text: str
     file: str
+    place: Callable[[Span], Span] = as_it_is
     report: Collector = field(default_factory=Collector)
     anchors: dict[str, Node] = field(default_factory=dict)
     stack: list[Node] = field(default_factory=list)
@@ -56,7 +66,7 @@ class Composer:
             finally:
                 loader.dispose()
         except yaml.YAMLError as error:
-            self.fail(syntax_error(error, self.text, self.file))
+            self.fail(syntax_error(error, self.text, self.file, self.place))
         return self.root
 
     def event(self, event: yaml.Event) -> None:
@@ -100,7 +110,7 @@ class Composer:
         return Diagnostic(
             code=code,
             summary=summary,
-            span=span,
+            span=self.place(span),
             label=label,
             help=(help_,) if help_ else (),
             notes=(note,) if note else (),
@@ -131,7 +141,7 @@ class Composer:
         node = Node(NodeKind.SCALAR, span, plain=event.value if plain else None)
         node.value = self.value(str(event.value), tag, plain, span)
         self.anchor(event.anchor, node)
-        self.place(node)
+        self.put(node)
 
     def value(self, text: str, tag: str, plain: bool, span: Span) -> Scalar:
         if not text.isascii() and _SURROGATE.search(text):
@@ -201,10 +211,10 @@ class Composer:
                     "NS101",
                     f"the alias `*{name}` contains itself",
                     self.span(event),
-                    note=f"`&{name}` begins at {target.span}",
+                    note=f"`&{name}` begins at {self.place(target.span)}",
                 )
             )
-        self.place(Node(NodeKind.ALIAS, self.span(event), target=target))
+        self.put(Node(NodeKind.ALIAS, self.span(event), target=target))
 
     def anchor(self, name: str | None, node: Node) -> None:
         if name is not None:
@@ -241,9 +251,9 @@ class Composer:
         if node.kind is NodeKind.MAPPING:
             self.enter(node)
         node.done = True
-        self.place(node)
+        self.put(node)
 
-    def place(self, node: Node) -> None:
+    def put(self, node: Node) -> None:
         if not self.stack:
             self.root = node
             return
@@ -307,7 +317,7 @@ class Composer:
                 f"the key `{key[:80]}` is given twice",
                 span,
                 "given again here",
-                note=f"first given at {first}",
+                note=f"first given at {self.place(first)}",
             )
         )
 

@@ -7,15 +7,19 @@ are expanded 100 000 values, 4 MiB of strings and 32 MiB of places.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from typing import TYPE_CHECKING
 
 from nsrun.diag import Diagnostic, NsrunError, Span
-from nsrun.spec.compose import MAX_DEPTH, MAX_NODES, Composer
+from nsrun.spec.compose import MAX_DEPTH, MAX_NODES, Composer, as_it_is
 from nsrun.spec.node import Node, NodeKind
 from nsrun.spec.path import item_path, key_path
 from nsrun.spec.text import MAX_BYTES, decode, normalize, read_bytes, unprintable
+
+if TYPE_CHECKING:
+    from nsrun.spec.template import Rendered
 
 MAX_TEXT = 4 << 20
 MAX_PATHS = 32 << 20
@@ -29,7 +33,8 @@ class Document:
     path (``mounts[0].target``, "" for the whole). ``literals`` has the text of each unquoted
     scalar that is no string, as it was written (``1.10``). ``text`` has ``\\n`` line ends and
     no byte order mark; ``sha256`` (hex) is of the bytes as read. ``folders``: where relative paths
-    of other files begin that parts of it came from.
+    of other files begin that parts of it came from. ``rendered``: the
+    template it is of; the text is what it rendered to then, and so is the digest.
     """
 
     data: object
@@ -40,6 +45,7 @@ class Document:
     key_spans: Mapping[str, Span] = field(default_factory=lambda: MappingProxyType({}))
     literals: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     folders: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    rendered: Rendered | None = None
 
 
 def read_document(path: str) -> Document:
@@ -59,11 +65,32 @@ def parse_document(text: str, file: str) -> Document:
     Raises NsrunError: NS101 for text that is no YAML, NS102 for a key given twice, NS104 over
     a limit, NS105 without content, NS106 for a tag, NS202 for a key that is no string.
     """
-    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
-    return _parse(text, file, digest)
+    return _parse(text, file, _digest(text))
 
 
-def _parse(text: str, file: str, sha256: str) -> Document:
+def parse_rendered(rendered: Rendered) -> Document:
+    """As :func:`parse_document`, for what came of a template: all places are the template's."""
+    place = rendered.map.place
+    try:
+        document = _parse(rendered.text, rendered.file, _digest(rendered.text), place)
+    except NsrunError as error:
+        raise NsrunError(tuple(map(rendered.with_line, error.diagnostics))) from None
+    return replace(
+        document,
+        spans=MappingProxyType({path: place(s) for path, s in document.spans.items()}),
+        key_spans=MappingProxyType({path: place(s) for path, s in document.key_spans.items()}),
+        folders=MappingProxyType(rendered.folders),
+        rendered=rendered,
+    )
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+def _parse(
+    text: str, file: str, sha256: str, place: Callable[[Span], Span] = as_it_is
+) -> Document:
     start = Span(file=file, line=1, column=1, end_line=1, end_column=1)
     if len(text) > MAX_BYTES:
         raise NsrunError(
@@ -73,7 +100,7 @@ def _parse(text: str, file: str, sha256: str) -> Document:
     bad = unprintable(text, file)
     if bad is not None:
         raise NsrunError(bad)
-    composer = Composer(text, file)
+    composer = Composer(text, file, place)
     root = composer.compose()
     composer.report.raise_if_failed()
     if root is None or root.plain == "":

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from nsrun.diag import Collector, Diagnostic, NsrunError
 from nsrun.spec.build import BY_ENTRY, build_parts
 from nsrun.spec.check import check
-from nsrun.spec.document import Document, read_document
+from nsrun.spec.document import Document
 from nsrun.spec.model import Spec
 from nsrun.spec.path import entry_path, parent_path, top_key
 from nsrun.spec.schema import is_stack, validate
+from nsrun.spec.source import read_source
+from nsrun.spec.values import NOTHING, Inputs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,14 +28,17 @@ class Loaded:
     broken: frozenset[str] = frozenset()
 
 
-def load(path: str, command: tuple[str, ...] | None = None) -> tuple[Spec, tuple[Diagnostic, ...]]:
+def load(
+    path: str, command: tuple[str, ...] | None = None, inputs: Inputs = NOTHING
+) -> tuple[Spec, tuple[Diagnostic, ...]]:
     """Read the spec at ``path`` (``-``: the standard input); returns it with its warnings.
 
-    ``command`` replaces that of the file. Raises NsrunError with all errors and warnings,
-    sorted by place: NS001 and NS1xx for a file that cannot be read, NS2xx where it does
-    not fit the schema, NS3xx where what it says does not hold. Makes nothing on the host.
+    ``command`` replaces that of the file, ``inputs`` are for a template. Raises NsrunError with
+    all errors and warnings, sorted by place: NS001 and NS1xx for a file that cannot be read or
+    rendered, NS2xx where it does not fit the schema, NS3xx where what it says does not hold. Makes
+    nothing on the host.
     """
-    return _sound(load_parts(path, command))
+    return _sound(load_parts(path, command, inputs))
 
 
 def load_document(
@@ -43,20 +48,20 @@ def load_document(
     return _sound(_parts(document, command))
 
 
-def load_parts(path: str, command: tuple[str, ...] | None = None) -> Loaded:
+def load_parts(
+    path: str, command: tuple[str, ...] | None = None, inputs: Inputs = NOTHING
+) -> Loaded:
     """As :func:`load`, but what is wrong is returned beside what could be read all the same."""
-    if path.endswith(".j2"):
-        template = Diagnostic(
-            code="NS205",
-            summary=f"{path} is a template, which is not supported yet",
-            help=("render it first, and run what comes out",),
-        )
-        return Loaded(spec=None, diagnostics=(template,))
     try:
-        document = read_document(path)
+        document = read_source(path, inputs)
     except NsrunError as error:
         return Loaded(spec=None, diagnostics=error.diagnostics)
     return _parts(document, command)
+
+
+def _with_values(document: Document, found: tuple[Diagnostic, ...]) -> tuple[Diagnostic, ...]:
+    rendered = document.rendered
+    return found if rendered is None else tuple(map(rendered.with_values, found))
 
 
 def _parts(document: Document, command: tuple[str, ...] | None) -> Loaded:
@@ -65,13 +70,14 @@ def _parts(document: Document, command: tuple[str, ...] | None) -> Loaded:
     if is_stack(document):
         report.add(_stack(document))
     if is_stack(document) or not isinstance(document.data, dict):
-        return Loaded(spec=None, diagnostics=report.sorted())
+        return Loaded(spec=None, diagnostics=_with_values(document, report.sorted()))
     broken, unread = _unread(document.data, report.diagnostics)
     built = build_parts(document, command, broken, unread)
     report.extend(built.diagnostics)
     report.extend(check(built.spec, skip=built.broken, partial=built.partial))
     broken = built.broken | built.partial
-    return Loaded(spec=built.spec, diagnostics=report.sorted(), broken=broken)
+    found = _with_values(document, report.sorted())
+    return Loaded(spec=built.spec, diagnostics=found, broken=broken)
 
 
 def _sound(loaded: Loaded) -> tuple[Spec, tuple[Diagnostic, ...]]:

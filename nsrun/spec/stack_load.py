@@ -16,7 +16,7 @@ from typing import Any
 from nsrun.diag import Collector, Diagnostic, NsrunError, Span
 from nsrun.spec.build import build_parts, default_name
 from nsrun.spec.check import check
-from nsrun.spec.document import Document, read_document
+from nsrun.spec.document import Document
 from nsrun.spec.ipam import Full, Pool, bridge_name, default_subnet, subnet_of
 from nsrun.spec.model import (
     Interface,
@@ -32,6 +32,7 @@ from nsrun.spec.model import (
 from nsrun.spec.path import item_path, key_path
 from nsrun.spec.reader import Reader
 from nsrun.spec.schema import validate
+from nsrun.spec.source import read_source
 from nsrun.spec.stack import (
     Condition,
     Dependency,
@@ -44,6 +45,7 @@ from nsrun.spec.stack import (
 )
 from nsrun.spec.tree import Tree, document_of, overlaid, tree_of, without
 from nsrun.spec.units import parse_duration
+from nsrun.spec.values import NOTHING, Inputs
 from nsrun.spec.words import quote
 
 # What a container of a stack has beside the keys of a container's own file.
@@ -62,23 +64,39 @@ def load_stack(
     profiles: frozenset[str] = frozenset(),
     all_profiles: bool = False,
     volumes: str = "/var/lib/nsrun/volumes",
+    inputs: Inputs = NOTHING,
 ) -> tuple[Stack, tuple[Diagnostic, ...]]:
     """Read the stack at ``path``; returns it with its warnings.
 
-    ``profiles``: those asked for, or all; ``volumes``: the folder of named volumes. Raises
-    NsrunError with everything that is wrong, sorted by place.
+    ``profiles``: those asked for, or all; ``volumes``: the folder of named volumes; ``inputs``:
+    what a template is given. Raises NsrunError with everything that is wrong, sorted by place.
     """
-    document = read_document(path)
+    document = read_source(path, inputs)
     reading = _Reading(
         document=document,
+        inputs=inputs,
         profiles=None if all_profiles else profiles,
         volumes_folder=volumes,
     )
     stack = reading.read()
     found = reading.report.sorted()
+    if document.rendered is not None:
+        found = tuple(map(document.rendered.with_values, found))
     if stack is None or any(d.is_error for d in found):
         raise NsrunError(found)
     return stack, found
+
+
+def extended(document: Document, inputs: Inputs = NOTHING) -> Tree:
+    """A stack's document with each container laid over what it extends; what cannot be read of
+    that is left out."""
+    reading = _Reading(document=document, profiles=None, volumes_folder="/", inputs=inputs)
+    tree = tree_of(document)
+    containers = tree.get("containers")
+    if containers is not None and containers.entries is not None:
+        found = reading._services(document.data if isinstance(document.data, dict) else {})
+        containers.entries.update({service.name: service.tree for service in found})
+    return tree
 
 
 @dataclass(slots=True)
@@ -98,6 +116,7 @@ class _Reading:
     document: Document
     profiles: frozenset[str] | None
     volumes_folder: str
+    inputs: Inputs = NOTHING
     report: Collector = field(default_factory=Collector)
     spans: dict[str, Span] = field(default_factory=dict)
 
@@ -216,7 +235,7 @@ class _Reading:
             )
             return None
         try:
-            document = read_document(file)
+            document = read_source(file, self.inputs, main=False)
         except NsrunError as error:
             self.report.extend(
                 dataclasses.replace(d, span=d.span or word.span) for d in error.diagnostics
@@ -231,7 +250,7 @@ class _Reading:
                 span=word.span,
             )
             return None
-        service.folders[document.file] = os.path.dirname(file)
+        service.folders.update({**document.folders, document.file: os.path.dirname(file)})
         return self._over_its_base(service, tree_of(document), os.path.dirname(file), [*seen, file])
 
     # --- one container -----------------------------------------------------------------------

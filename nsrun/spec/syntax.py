@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from nsrun.diag import Diagnostic, Span
@@ -40,8 +41,12 @@ _PROBLEMS: tuple[tuple[str, str, str], ...] = (
 _TOO_DEEP = "maximum nesting depth"
 
 
-def syntax_error(error: yaml.YAMLError, text: str, file: str) -> Diagnostic:
-    """NS101 for ``error``, or NS104 for a limit of the library, at the place it names."""
+def syntax_error(
+    error: yaml.YAMLError, text: str, file: str, place: Callable[[Span], Span]
+) -> Diagnostic:
+    """NS101 for ``error``, or NS104 for a limit of the library, at the place it names.
+
+    ``place``: where a place in the text is shown."""
     import yaml
 
     mark = error.problem_mark if isinstance(error, yaml.MarkedYAMLError) else None
@@ -58,11 +63,14 @@ def syntax_error(error: yaml.YAMLError, text: str, file: str) -> Diagnostic:
     note = ""
     what = error.context if isinstance(error, yaml.MarkedYAMLError) else None
     if context is not None and what is not None and what != _SCANNING:
-        note = f"{what}, begun at {file}:{context.line + 1}:{context.column + 1}"
+        begun = Span(file=file, line=context.line + 1, column=context.column + 1)
+        note = f"{what}, begun at {place(begun)}"
     return Diagnostic(
         code="NS104" if _TOO_DEEP in problem else "NS101",
         summary=summary,
-        span=Span(file=file, line=line, column=column, end_line=line, end_column=column + 1),
+        span=place(
+            Span(file=file, line=line, column=column, end_line=line, end_column=column + 1)
+        ),
         label="the text cannot be read from here",
         help=(advice,) if advice else (),
         notes=(note,) if note else (),

@@ -33,10 +33,11 @@ _readers: list[list[ReadFile]] = []
 
 
 class ReadFile(NamedTuple):
-    """A host file that was read: its absolute path, and fstat(2) of what was open."""
+    """A host file that was read: its absolute path, and fstat(2) of what was open; None where
+    none was there, which what came of it depends on as well."""
 
     path: str
-    status: os.stat_result
+    status: os.stat_result | None
 
 
 @contextlib.contextmanager
@@ -48,6 +49,12 @@ def recording() -> Iterator[list[ReadFile]]:
         yield files
     finally:
         _readers.remove(files)
+
+
+def note_missing(path: str) -> None:
+    """Say to those who are :func:`recording` that a file was looked for, and is not there."""
+    for files in _readers:
+        files.append(ReadFile(os.path.abspath(path), None))
 
 
 def _open(path: str, code: str, span: Span | None, regular: bool) -> int:

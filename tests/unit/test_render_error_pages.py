@@ -358,8 +358,10 @@ def test_the_mended_spec_is_planned(code: str) -> None:
     assert planned(MENDED_FACTS.get(code, ROOT_FACTS)).actions
 
 
-def test_the_page_of_the_command_line(home: Path) -> None:
-    found = blocks("NS002")
+@pytest.mark.parametrize("code", ["NS002", "NS111"])
+def test_the_page_of_a_command_line(code: str, home: Path) -> None:
+    (home / "web.yaml.j2").write_text("command: [sh]\n")
+    found = blocks(code)
     words = found["sh"].split()
     assert words[0] == "nsrun"
     done = subprocess.run(

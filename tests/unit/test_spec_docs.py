@@ -17,8 +17,9 @@ from tests.support.paths import ROOT
 
 ERRORS = ROOT / "docs" / "errors"
 FRONT = sorted(c for c in CODES if c == "NS001" or c.startswith(("NS1", "NS2", "NS3")))
-# Their examples are no YAML: bytes, a file that is not there, a name only a rootfs can tell.
-WITHOUT_YAML = {"NS001", "NS103", "NS317"}
+# Their examples are no YAML: bytes, a file that is not there, a name only a rootfs can tell, a
+# command line.
+WITHOUT_YAML = {"NS001", "NS103", "NS111", "NS317"}
 BLOCK = re.compile(r"^```(\w+)(?: ([^\n]*))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -55,8 +56,8 @@ def test_examples_trigger_their_code_and_mended_ones_nothing(code: str, folder: 
     for index, (language, words, text) in enumerate(blocks(code)):
         if language == "text" and words:
             (folder / words).write_text(text)
-        elif language == "yaml" and words != "plan":
-            path = folder / f"spec{index}.yaml"
+        elif language in ("yaml", "jinja") and words != "plan":
+            path = folder / f"spec{index}.yaml{'.j2' if language == 'jinja' else ''}"
             path.write_text(text)
             found = codes_of(path)
             assert found == [] if words == "mended" else set(found) == {code}, (text, found)

@@ -91,12 +91,6 @@ def test_a_stack_is_checked_and_refused(tmp_path: Path) -> None:
     assert summary(write(tmp_path, "containers: []\n")) == [(1, "NS320"), (1, "NS202")]
 
 
-def test_a_template_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "web.yaml.j2"
-    path.write_text("command: [x]\n")
-    assert [d.code for d in errors(path)] == ["NS205"]
-
-
 def test_what_is_no_mapping(tmp_path: Path) -> None:
     for text in ("- a\n", "text\n", "5\n", "null\n"):
         assert summary(write(tmp_path, text)) == [(1, "NS202")], text

@@ -1,0 +1,141 @@
+"""From a rendered text back to the templates: which part of which file made each character."""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from nsrun.diag import Span
+
+_VALUES_MAX = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TemplateSpan(Span):
+    """A place in a template; ``values``: the places of the values that stand in what it made,
+    ``rendered``: the line of that in the rendered text."""
+
+    values: tuple[str, ...] = ()
+    rendered: int = 0
+
+
+class Segment(NamedTuple):
+    """What begins at ``start`` of the rendered text, up to the next segment.
+
+    With ``end`` -1 it is text of the template from its offset ``begin`` on, as it stands there;
+    else what the tag between ``begin`` and ``end`` wrote. ``values``: those it is known to hold.
+    """
+
+    start: int
+    source: int
+    begin: int
+    end: int
+    values: tuple[str, ...] = ()
+
+
+class Source:
+    """A template: its name in places, its text, and where its lines begin."""
+
+    def __init__(self, file: str, text: str) -> None:
+        self.file = file
+        self.text = text
+        self._lines = line_starts(text)
+
+    def at(self, offset: int) -> tuple[int, int]:
+        """The line and the column of a character, both from 1."""
+        line = bisect.bisect_right(self._lines, offset)
+        return line, offset - self._lines[line - 1] + 1
+
+    def line_end(self, offset: int) -> int:
+        """The offset behind the last character of a line that is no blank."""
+        end = self.text.find("\n", offset)
+        end = len(self.text) if end < 0 else end
+        return max(offset, len(self.text[:end].rstrip()))
+
+
+def line_starts(text: str) -> list[int]:
+    """The offset of each line."""
+    return [0, *(at + 1 for at, char in enumerate(text) if char == "\n")]
+
+
+@dataclass(slots=True)
+class LineMap:
+    """``segments`` in the order of the text, the first at 0; ``sources`` by their numbers."""
+
+    text: str
+    sources: list[Source]
+    segments: list[Segment]
+    _starts: list[int] = field(init=False)
+    _lines: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._starts = [segment.start for segment in self.segments]
+        self._lines = line_starts(self.text)
+
+    def place(self, span: Span) -> TemplateSpan:
+        """A place in the rendered text as one in the template that made it; one that is in a
+        template already stays."""
+        if isinstance(span, TemplateSpan):
+            return span
+        first = self._offset(span.line, span.column)
+        last = self._offset(span.end_line, span.end_column) if span.end_line else first
+        index = self._segment(first)
+        segment = self.segments[index]
+        source = self.sources[segment.source]
+        begin = self._begin(segment, first)
+        end = self._end(segment, source, begin, first, last)
+        line, column = source.at(begin)
+        end_line, end_column = source.at(end) if span.end_line else (0, 0)
+        return TemplateSpan(
+            file=source.file,
+            line=line,
+            column=column,
+            end_line=end_line,
+            end_column=end_column,
+            values=self._values(index, last),
+            rendered=span.line,
+        )
+
+    def lines(self) -> Iterable[tuple[TemplateSpan, str]]:
+        """Each line of the text with the place of its first character."""
+        lines = self.text.split("\n")
+        if lines[-1] == "":
+            lines.pop()
+        for number, line in enumerate(lines, start=1):
+            yield self.place(Span(file="", line=number, column=1)), line
+
+    def _offset(self, line: int, column: int) -> int:
+        start = self._lines[min(max(line, 1), len(self._lines)) - 1]
+        return min(start + max(column, 1) - 1, len(self.text))
+
+    def _segment(self, offset: int) -> int:
+        return max(bisect.bisect_right(self._starts, offset) - 1, 0)
+
+    @staticmethod
+    def _begin(segment: Segment, offset: int) -> int:
+        if segment.end >= 0:
+            return segment.begin
+        return segment.begin + max(offset - segment.start, 0)
+
+    def _end(self, segment: Segment, source: Source, begin: int, first: int, last: int) -> int:
+        """Where the place ends in the same source, for what runs from ``first`` to ``last``."""
+        if last > first:
+            other = self.segments[self._segment(last - 1)]
+            end = other.end if other.end >= 0 else self._begin(other, last - 1) + 1
+            if other.source == segment.source and end > begin:
+                return min(end, len(source.text))
+        if segment.end >= 0:
+            return segment.end
+        return min(source.line_end(begin), begin + max(last - first, 1), len(source.text))
+
+    def _values(self, index: int, last: int) -> tuple[str, ...]:
+        found: dict[str, None] = {}
+        for segment in self.segments[index:]:
+            if (segment.start >= last and segment.start > self.segments[index].start) or len(
+                found
+            ) >= _VALUES_MAX:
+                break
+            found.update(dict.fromkeys(segment.values))
+        return tuple(found)
