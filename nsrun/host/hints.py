@@ -51,6 +51,7 @@ _TABLE: tuple[_Row, ...] = (
     _Row(("write",), ("EINVAL", "ERANGE"), hints_sysctl.value_refused),
     _Row(("spawn",), ("ENOENT",), hints_exec.no_helper),
     _Row(("spawn",), ("",), hints_ids.helper_failed),
+    _Row(("spawn",), ("",), hints_network.no_tun),
     _Row(("open_tree",), ("EINVAL",), hints_mount.not_bindable),
     _Row(("openat2",), ("ENOENT",), hints_sysctl.no_such_sysctl),
     _Row(("openat2",), ("EACCES",), hints_sysctl.not_writable),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import socket
@@ -173,3 +174,42 @@ def no_such_address(args: Args, _context: HintContext) -> Hint | None:
         (f"no interface of the host has the address {found['address']}",),
         ("publish it on one that is there: ip -br address",),
     )
+
+
+# --- without privilege ------------------------------------------------------------------------
+
+_TUN = "/dev/net/tun"
+
+
+def no_tun(args: Args, _context: HintContext) -> Hint | None:
+    """pasta(1) or slirp4netns(1) that ended with a failure: the device that both open."""
+    if not any(str(arg).endswith(("/pasta", "/slirp4netns")) for arg in args):
+        return None
+    try:
+        # No interface is made before an ioctl asks for one (the kernel's tuntap.rst).
+        os.close(os.open(_TUN, os.O_RDWR | os.O_CLOEXEC))
+    except OSError as error:
+        if error.errno == errno.ENOENT:
+            return Hint((f"there is no {_TUN}",), ("modprobe tun, as root",))
+        if error.errno in (errno.ENODEV, errno.ENXIO):
+            return Hint(
+                (f"{_TUN} is no device of this kernel ({os.strerror(error.errno)})",),
+                ("modprobe tun, as root",),
+            )
+        return _closed_tun(error)
+    return None
+
+
+def _closed_tun(error: OSError) -> Hint:
+    mount = procfs.mount_of(_TUN)
+    if mount is not None and "nodev" in mount.options:
+        return Hint((f"{_TUN} lies on {mount.target}, which is mounted nodev",))
+    why = f"{_TUN} cannot be opened by uid {os.geteuid()}: {error.strerror}"
+    if error.errno != errno.EACCES:
+        return Hint((why,))
+    status = os.stat(_TUN)
+    return Hint(
+        (f"{why} (mode 0{status.st_mode & 0o7777:o}, owner {status.st_uid}, "
+         f"group {status.st_gid})",),
+        (f"chmod 0666 {_TUN}, as root: a network's owner alone can use it",),
+    )  # fmt: skip

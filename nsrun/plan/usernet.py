@@ -202,9 +202,16 @@ def _slirp4netns(
     words += [facts.helpers["slirp4netns"], "--configure", "--mtu=65520"]
     words += ["--disable-host-loopback", "--enable-ipv6", "--ready-fd=3", "--netns-type=path"]
     if userns is not None:
-        words.append(Fmt(("--userns-path=", *userns.parts)))
+        words.append(_after("--userns-path=", userns))
     words += [netns, _TAP]
     return _spawn(words)
+
+
+def _after(option: str, path: Fmt) -> Fmt:
+    """Text stands in one piece: a plan that is read again would have it so."""
+    first, *rest = path.parts
+    assert isinstance(first, str)
+    return Fmt((option + first, *rest))
 
 
 def _spawn(words: list[str | Fmt]) -> Spawn:
