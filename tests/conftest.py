@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import shutil
 import tempfile
@@ -29,6 +30,27 @@ def pytest_sessionstart() -> None:
 def pytest_runtest_setup(item: pytest.Item) -> None:
     for mark in item.iter_markers("requires"):
         requires.check(mark.args)
+
+
+@pytest.fixture(scope="session")
+def own_mounts() -> None:
+    """A mount namespace of the tests' own, where root may make one: what other programs of the
+    machine mount meanwhile is no trace of nsrun's, and a failing test leaves nothing behind."""
+    if os.geteuid() != 0:
+        return
+    libc = ctypes.CDLL(None, use_errno=True)
+    clone_newns, ms_rec, ms_private = 0x20000, 0x4000, 1 << 18
+    # On one processor: ids of namespaces grow on each alone (test_seeds_pin.py).
+    processors = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(processors)})
+    if libc.unshare(clone_newns) != 0:
+        raise OSError(ctypes.get_errno(), "unshare(CLONE_NEWNS)")
+    os.sched_setaffinity(0, processors)
+    if libc.mount(None, b"/", None, ms_rec | ms_private, None) != 0:
+        raise OSError(ctypes.get_errno(), "mount --make-rprivate /")
+    # Containers of root have their folders there: each worker has its own.
+    if libc.mount(b"tests", b"/run", b"tmpfs", 0, b"mode=755") != 0:
+        raise OSError(ctypes.get_errno(), "mount a tmpfs on /run")
 
 
 def _make_area() -> Path:

@@ -22,6 +22,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in slow]
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_mounts(own_mounts: None) -> None:
+    """A sweep takes minutes, and after each run mounts and /run have to be as before."""
+
+
 @pytest.fixture(params=["native", "python"])
 def executor(request: pytest.FixtureRequest) -> str:
     """One contract: what strace sees of a replay is the plan with both."""
