@@ -18,14 +18,14 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from bench import machine, memory, mounts, network, processes, starts, storm, subject
+from bench import machine, memory, mounts, network, processes, stacks, starts, storm, subject
 from bench.area import ROOT, Area, BenchError, cover, lasting
 from bench.goals import Results
 from bench.peers import Peers
 from bench.report import Run, page
 from bench.subject import Nsrun
 
-SUBJECTS = ("starts", "memory", "storm", "mounts", "network")
+SUBJECTS = ("starts", "memory", "storm", "mounts", "network", "stacks")
 _ROUNDS, _QUICK_ROUNDS = 5, 1
 _QUICK_STARTS = 20
 _DOCUMENT = ROOT / "docs/benchmarks.md"
@@ -149,6 +149,8 @@ def _with(
         return replace(results, storms=storm.run(area, both, total))
     if name == "network":
         return replace(results, network=network.run(nsrun, rounds))
+    if name == "stacks":
+        return replace(results, stacks=stacks.run(nsrun))
     return replace(results, growths=mounts.run(nsrun, true, rounds))
 
 

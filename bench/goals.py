@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 
 from bench import memory, mounts, network, peers, storm, subject
 from bench.memory import Use
 from bench.mounts import Growth
 from bench.network import Cost
+from bench.stacks import Stacks
 from bench.starts import Starts
 from bench.storm import Storm
 
@@ -28,6 +29,9 @@ SUPERVISOR_KB = 1024
 STRAIGHT = 1.5
 # What a pair adds to a start, as a share of the ip commands that make one.
 PAIR_RATIO = 0.25
+# Twenty containers by `up -d`, as a share of podman's one by one; listing two hundred, in
+# milliseconds; the process that keeps a stack, and all that keeps one container, in kB.
+UP_RATIO, PS_MS, KEEPER_KB, EACH_KB = 0.3, 150, 25 * 1024, 1536
 
 
 class Verdict(Enum):
@@ -53,6 +57,7 @@ class Results:
     storms: Sequence[Storm] | None = None
     growths: Sequence[Growth] | None = None
     network: Cost | None = None
+    stacks: Stacks | None = None
 
 
 def goals(results: Results) -> list[Goal]:
@@ -65,6 +70,7 @@ def goals(results: Results) -> list[Goal]:
         _growth(results.growths, mounts.PLAN, "planning grows linearly with the mounts"),
         _growth(results.growths, mounts.REPLAY, "replaying grows linearly with the mounts"),
         _network(results.network),
+        *_stacks(results.stacks),
     ]
 
 
@@ -174,3 +180,29 @@ def _network(cost: Cost | None) -> Goal:
         found=f"{rounded(ratio, 3)} times",
         verdict=_verdict(ratio <= PAIR_RATIO),
     )
+
+
+def _stacks(found: Stacks | None) -> list[Goal]:
+    up = Goal(what="up of 20 containers beside podman", wanted=f"at most {UP_RATIO} times")
+    growth = Goal(what="up grows linearly to 200", wanted=f"at most {STRAIGHT} times a container")
+    listing = Goal(what="ps of 200 containers", wanted=f"at most {PS_MS} ms")
+    keeper = Goal(what="the process that keeps a stack", wanted=f"at most {KEEPER_KB} kB PSS")
+    each = Goal(what="what keeps one container of it", wanted=f"at most {EACH_KB} kB PSS")
+    if found is None:
+        return [up, growth, listing, keeper, each]
+    few, many = found.rises
+    slope = (many.up / many.size) / (few.up / few.size)
+    goals = [
+        _found(growth, f"{rounded(slope, 3)} times", slope <= STRAIGHT),
+        _found(listing, f"{rounded(many.ps * 1000, 3)} ms", many.ps * 1000 <= PS_MS),
+        _found(keeper, f"{few.keeper} kB", few.keeper <= KEEPER_KB),
+        _found(each, f"{rounded(few.each, 3)} kB", few.each <= EACH_KB),
+    ]
+    if found.podman is None:
+        return [up, *goals]
+    ratio = few.up / found.podman
+    return [_found(up, f"{rounded(ratio, 3)} times", ratio <= UP_RATIO), *goals]
+
+
+def _found(goal: Goal, found: str, reached: bool) -> Goal:
+    return replace(goal, found=found, verdict=_verdict(reached))

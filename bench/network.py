@@ -59,7 +59,7 @@ class Cost:
 
 def run(nsrun: Nsrun, rounds: int) -> Cost:
     area = nsrun.area
-    host = _make_host(area)
+    host = host_namespace(area)
     wrapper = ("nsenter", f"--net={host}", "--")
     contestants = (
         _nsrun(PLAIN, nsrun, "plain.yaml", wrapper),
@@ -122,12 +122,13 @@ def inside(file: Path) -> Iterator[None]:
             libc.setns(home.fileno(), _CLONE_NEWNET)
 
 
-def _make_host(area: Area) -> Path:
+def host_namespace(area: Area) -> Path:
     """A network namespace in the place of the host's, and a named one beside it."""
     file = area.folder / "host.net"
-    file.touch()
-    subprocess.run(["unshare", f"--net={file}", "ip", "link", "set", "lo", "up"], check=True)
-    subprocess.run(["ip", "netns", "add", _NAMED], check=True)
+    if not file.exists():
+        file.touch()
+        subprocess.run(["unshare", f"--net={file}", "ip", "link", "set", "lo", "up"], check=True)
+        subprocess.run(["ip", "netns", "add", _NAMED], check=True)
     return file
 
 

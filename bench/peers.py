@@ -32,7 +32,7 @@ _ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "TERM": "linux", "LANG": "C.UTF
 _NAMESPACES = ("user", "mount", "pid", "network", "ipc", "uts", "cgroup")
 # crun 1.8 refuses a hybrid layout of cgroups: it runs where version 2 is not mounted beside the
 # others. `sh` ends in the command that follows, so the time has no part of it.
-_WITHOUT_UNIFIED = (
+WITHOUT_UNIFIED = (
     "unshare",
     "--mount",
     "--propagation=private",
@@ -78,7 +78,7 @@ class Peers:
 
     def crun(self) -> list[Contestant]:
         bundle = self._bundle()
-        wrapper = _WITHOUT_UNIFIED if os.path.ismount("/sys/fs/cgroup/unified") else ()
+        wrapper = WITHOUT_UNIFIED if os.path.ismount("/sys/fs/cgroup/unified") else ()
         root = str(self.area.sub("crun"))
         tail = ("run", "--bundle", str(bundle), self.area.container)
         return [

@@ -14,6 +14,7 @@ from bench.machine import Machine
 from bench.memory import NSRUN, Use
 from bench.mounts import SIZES, Growth
 from bench.network import PAIR, PLAIN, Cost
+from bench.stacks import Stacks
 from bench.starts import Starts
 from bench.storm import TOTAL, Storm
 
@@ -57,6 +58,8 @@ def page(run: Run) -> str:
         parts.append(_growths(results.growths))
     if results.network is not None:
         parts.append(_network(results.network))
+    if results.stacks is not None:
+        parts.append(_stacks(results.stacks))
     parts.append(_machine(run))
     if results.starts is not None:
         parts.append(_commands(results.starts))
@@ -251,6 +254,37 @@ def _network(cost: Cost) -> str:
         + ("\n" + "".join(gone) if gone else "")
         + f"\nOf the processor time of a run with a pair {rounded(share * 100)} % is the kernel's; "
         f"of that, as\n`strace -c` counts: {busiest or 'not counted'}.\n"
+    )
+
+
+def _stacks(found: Stacks) -> str:
+    rows = [
+        [
+            str(rise.size),
+            rounded(rise.up),
+            rounded(rise.up / rise.size * 1000),
+            rounded(rise.down),
+            rounded(rise.ps * 1000),
+            str(rise.keeper),
+            rounded(rise.each),
+        ]
+        for rise in found.rises
+    ]
+    head = [
+        *("containers", "up -d, s", "ms a container", "down, s", "ps, ms"),
+        *("keeper, PSS kB", "a container, PSS kB"),
+    ]
+    podman = (
+        f"podman takes {rounded(found.podman)} s for {found.rises[0].size}, one by one."
+        if found.podman is not None
+        else f"podman is not measured: {found.missing}."
+    )
+    return (
+        "## Stacks\n\n"
+        "Containers of one name on one bridge, each in namespaces of its own with a rootfs, an\n"
+        "address and everybody's names; planned anew, one after the other. `keeper` is the\n"
+        "process that watches them; `a container` what stands between one and the host: its\n"
+        f"monitor, launcher and heir. {podman}\n\n" + table(head, rows)
     )
 
 
