@@ -116,8 +116,9 @@ class _Lexer(Lexer):
     def tokeniter(
         self, source: str, name: str | None, filename: str | None = None, state: str | None = None
     ) -> Iterator[tuple[int, str, str]]:
-        # Where `-` or a tag alone on its line takes blanks away, the next token is behind them.
+        # Where `-` takes blanks away, the next token is behind them.
         at = 0
+        tokens: list[tuple[At, str, str]] = []
         tags: list[tuple[int, int]] = []
         self._environment.tags[name or ""] = tags
         begin = 0
@@ -129,7 +130,97 @@ class _Lexer(Lexer):
                 begin = offset
             elif token.endswith("_end"):
                 tags.append((begin, offset + len(text.rstrip())))
-            yield At(line, offset), token, text
+            tokens.append((At(line, offset), token, text))
+        yield from _without_lone_tags(tokens)
+
+
+_Token = tuple[At, str, str]
+_LINE_END = re.compile(r"[ \t]*\n")
+
+
+def _without_lone_tags(tokens: list[_Token]) -> Iterator[_Token]:
+    """The tokens without the lines on which nothing stands but block tags and comments.
+
+    Jinja's own `trim_blocks` would also take the end of a line with text before the tag.
+    """
+    units = _units(tokens)
+    cut_before = [0] * len(units)
+    cut_after = [len(unit[0][2]) for unit in units]
+    index = 0
+    while index < len(units):
+        last = _line_of_tags(units, index)
+        if last is None:
+            index += 1
+            continue
+        if index and _is_data(units[index - 1]):
+            cut_after[index - 1] = units[index - 1][0][2].rfind("\n") + 1
+        for between in range(index, last):
+            if _is_data(units[between]):
+                cut_after[between] = 0
+        if last + 1 < len(units):
+            text = units[last + 1][0][2]
+            match = _LINE_END.match(text)
+            cut_before[last + 1] = match.end() if match else len(text)
+        index = last + 1
+    for number, unit in enumerate(units):
+        if not _is_data(unit):
+            yield from unit
+            continue
+        place, token, text = unit[0]
+        begin, end = cut_before[number], cut_after[number]
+        if end > begin:
+            line = place + text.count("\n", 0, begin)
+            yield At(line, place.offset + begin), token, text[begin:end]
+
+
+def _units(tokens: list[_Token]) -> list[list[_Token]]:
+    """Texts, and tags as a whole."""
+    units: list[list[_Token]] = []
+    inside = False
+    for token in tokens:
+        if inside:
+            units[-1].append(token)
+        else:
+            units.append([token])
+        inside = (inside or token[1].endswith("_begin")) and not token[1].endswith("_end")
+        inside = inside and token[1] != "raw_begin"
+    return units
+
+
+def _is_data(unit: list[_Token]) -> bool:
+    return unit[0][1] == "data"
+
+
+def _is_block(unit: list[_Token]) -> bool:
+    return unit[0][1] in ("block_begin", "comment_begin", "raw_begin", "raw_end")
+
+
+def _line_of_tags(units: list[list[_Token]], first: int) -> int | None:
+    """The last of the tags that make up a whole line, of which ``first`` is the first."""
+    if not _is_block(units[first]) or units[first][0][2].endswith("+"):
+        return None
+    if first:
+        before = units[first - 1]
+        start = before[0][2].rpartition("\n")
+        if not _is_data(before) or start[2].strip(" \t") or not (start[1] or first == 1):
+            return None
+    last = first
+    while last + 1 < len(units):
+        following = units[last + 1]
+        if _is_block(following):
+            last += 1
+            continue
+        if not _is_data(following):
+            return None
+        text = following[0][2]
+        if not text.strip(" \t") and last + 2 < len(units) and _is_block(units[last + 2]):
+            last += 2
+            continue
+        at_end = last + 2 == len(units) and not text.strip(" \t")
+        if not (_LINE_END.match(text) or at_end):
+            return None
+        break
+    return None if units[last][-1][2].startswith("+") else last
 
 
 class _Generator(CodeGenerator):
@@ -223,8 +314,6 @@ class Environment(ImmutableSandboxedEnvironment):
         super().__init__(
             undefined=Undefined,
             loader=Loader(ask),
-            trim_blocks=True,
-            lstrip_blocks=True,
             keep_trailing_newline=True,
             auto_reload=False,
         )

@@ -13,9 +13,9 @@ import resource
 import signal
 import socket
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from jinja2 import TemplateNotFound, TemplateSyntaxError
 from jinja2.exceptions import SecurityError, TemplatesNotFound
@@ -158,7 +158,8 @@ class _Rendering:
     def _render(self, name: str) -> dict[str, Any]:
         template = self._environment.get_template(name)
         context = template.new_context({"values": self._values.data, "env": self._env})
-        text = jinja.concat(self._counted(template.root_render_func(context)))
+        parts = cast("Generator[str]", template.root_render_func(context))
+        text = jinja.concat(self._counted(parts))
         marks = text._marks
         if len(marks) > _MARKS_MAX:
             raise TooMuch(f"more than {_MARKS_MAX} pieces of text")
@@ -168,12 +169,13 @@ class _Rendering:
         return {"text": str(text), "marks": rows, "names": names}
 
     @staticmethod
-    def _counted(parts: Iterator[str]) -> Iterator[str]:
+    def _counted(parts: Generator[str]) -> Iterator[str]:
         size = 0
         for part in parts:
             size += len(part)
             if size > MAX_BYTES:
-                raise TooMuch(f"more than {MAX_BYTES >> 20} MiB of text")
+                # In the template, so that it is told of the line that went too far.
+                parts.throw(TooMuch(f"more than {MAX_BYTES >> 20} MiB of text"))
             yield part
 
     # --- what is wrong -----------------------------------------------------------------------
@@ -193,6 +195,9 @@ class _Rendering:
         if unknown:
             help_ = self._like(unknown[1], unknown[2])
             begin, end = self._word(name, line, unknown[2])
+        unclosed = re.search(r"block that needs to be closed is '(\w+)'", message)
+        if unclosed:
+            begin, end = self._unclosed(name, unclosed[1]) or (begin, end)
         summary, _, more = _lowered(message).partition(". ")
         return {
             "code": "NS107",
@@ -203,6 +208,17 @@ class _Rendering:
             "begin": begin,
             "end": end,
         }
+
+    def _unclosed(self, name: str, word: str) -> tuple[int, int] | None:
+        """The last tag ``word`` that has no end."""
+        opened: list[tuple[int, int]] = []
+        for tag in self._environment.tags.get(name, ()):
+            match = re.match(r"\{%[-+]?\s*(\w+)", self._texts[name][tag[0] : tag[1]])
+            if match and match[1] == word:
+                opened.append(tag)
+            elif match and match[1] == f"end{word}" and opened:
+                opened.pop()
+        return opened[-1] if opened else None
 
     def _like(self, kind: str, word: str) -> tuple[str, ...]:
         known = self._environment.filters if kind == "filter" else self._environment.tests
