@@ -10,9 +10,9 @@ import resource
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from nsrun.host import containers, forwarding, ids, nsfs, paths, procfs
+from nsrun.host import containers, forwarding, ids, links, nsfs, paths, procfs
 from nsrun.kernel.abi import RlimitResource
-from nsrun.kernel.facts import Facts, PathFact, Query
+from nsrun.kernel.facts import Facts, LinkFact, PathFact, Query
 
 _CPUS = "/sys/devices/system/cpu"
 # The last capability of Linux 5.9 and later, where the kernel does not say (capabilities(7)).
@@ -69,7 +69,13 @@ def gather(query: Query) -> Facts:
         pids=frozenset(pid for pid in query.pids if procfs.runs(pid)),
         helpers=MappingProxyType(_helpers(query.helpers)),
         forwarding=forwarding.look(query.bridges, state) if query.forwarding else None,
+        links=MappingProxyType(_links(query.physical)),
     )
+
+
+def _links(names: tuple[str, ...]) -> dict[str, LinkFact]:
+    found = {name: links.look(name) for name in names}
+    return {name: fact for name, fact in found.items() if fact is not None}
 
 
 def _helpers(names: tuple[str, ...]) -> dict[str, str]:

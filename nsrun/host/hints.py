@@ -73,10 +73,13 @@ _TABLE: tuple[_Row, ...] = (
     _Row(("mount_setattr",), ("EINVAL",), hints_mount.attributes_refused),
     _Row(("mount_setattr",), ("EPERM",), hints_mount.locked_flags),
     _Row(("netlink",), ("EEXIST",), hints_network.name_taken),
-    _Row(("netlink",), ("EOPNOTSUPP",), hints_network.unknown_kind),
+    # The same number; Python calls it by the second name.
+    _Row(("netlink",), ("EOPNOTSUPP", "ENOTSUP"), hints_network.unknown_kind),
+    _Row(("netlink",), ("EOPNOTSUPP", "ENOTSUP"), hints_network.no_bridge),
     _Row(("netlink",), ("EACCES", "EPERM"), hints_network.ipv6_is_off),
     _Row(("setsockopt",), ("ENODEV",), hints_network.no_such_interface),
     _Row(("bind",), ("EADDRINUSE",), hints_network.port_in_use),
+    _Row(("bind",), ("EACCES",), hints_network.privileged_port),
     _Row(("bind",), ("EADDRNOTAVAIL",), hints_network.no_such_address),
     # Asked before a run, of a host path alone.
     _Row(("idmap",), ("EINVAL", "EPERM"), hints_mount.cannot_be_idmapped),

@@ -9,7 +9,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 
-from nsrun.host import containers, ids, linkkinds, paths, procfs
+from nsrun.host import containers, ids, linkkinds, links, paths, procfs
 from nsrun.host.hint import Args, Hint, HintContext, text
 
 _ADDED = re.compile(r"rtnl link add (?P<name>\S+)(?: (?!type ).*?)? type (?P<kind>\S+)")
@@ -32,7 +32,7 @@ def name_taken(args: Args, context: HintContext) -> Hint | None:
         return _address_taken(args)
     name = found["name"]
     if name not in _names():
-        return None
+        return _taken_elsewhere(name, context)
     if context.name and name.startswith("ve-"):
         state = containers.state_folder(os.getuid(), os.environ)
         running = containers.running((context.name,), state, os.getuid())
@@ -45,6 +45,17 @@ def name_taken(args: Args, context: HintContext) -> Hint | None:
     return Hint(
         (f"the host has an interface {name} already",),
         ("give this one another name: `peer: {name: ...}`", f"or remove it: ip link del {name}"),
+    )
+
+
+def _taken_elsewhere(name: str, context: HintContext) -> Hint | None:
+    """The launcher makes a pair from within the namespace that it opened last."""
+    opened = [text(values, 1) for call, values, _ in context.before if call == "openat"]
+    if not opened or not links.is_there(name, opened[-1]):
+        return None
+    return Hint(
+        (f"{opened[-1]} has an interface {name} already",),
+        ("give this one another name: `peer: {name: ...}`",),
     )
 
 
@@ -65,6 +76,21 @@ def unknown_kind(args: Args, _context: HintContext) -> Hint | None:
     return Hint(
         (f"this kernel has no {kind} interfaces, and no module {module} to load",),
         ("`nsrun doctor` lists the kinds it has",),
+    )
+
+
+def no_bridge(args: Args, context: HintContext) -> Hint | None:
+    """rtnl link add ... master, EOPNOTSUPP: what is to be the bridge takes no ports."""
+    if " master " not in text(args, 0):
+        return None
+    found = [values for call, values, _ in context.before if call == "setsockopt"]
+    name = text(found[-1], 3).strip('"') if found else ""
+    kind = links.kind(name)
+    if name not in _names() or kind == "bridge":
+        return None
+    return Hint(
+        (f"{name} is no bridge, but {f'a {kind}' if kind else 'an interface without a kind'}",),
+        ("name a bridge; one of your own: ip link add br0 type bridge",),
     )
 
 
@@ -143,7 +169,10 @@ def _bound(protocol: str, port: int) -> Iterator[str]:
     for table in (protocol, f"{protocol}6"):
         for line in (paths.read_file(f"/proc/net/{table}", _LIMIT) or "").split("\n")[1:]:
             fields = line.split()
-            if len(fields) > 9 and int(fields[1].rpartition(":")[2], 16) == port:
+            # Connections that have ended (TIME_WAIT) are nobody's.
+            if len(fields) <= 9 or fields[9] == "0":
+                continue
+            if int(fields[1].rpartition(":")[2], 16) == port:
                 yield f"socket:[{fields[9]}]"
 
 
@@ -173,6 +202,18 @@ def no_such_address(args: Args, _context: HintContext) -> Hint | None:
     return Hint(
         (f"no interface of the host has the address {found['address']}",),
         ("publish it on one that is there: ip -br address",),
+    )
+
+
+def privileged_port(args: Args, _context: HintContext) -> Hint | None:
+    """bind(2), EACCES."""
+    found = _PORT.match(text(args, 1))
+    first = procfs.sysctl("net.ipv4.ip_unprivileged_port_start")
+    if found is None or first is None or int(found["port"]) >= first:
+        return None
+    return Hint(
+        (f"ports below {first} are root's (net.ipv4.ip_unprivileged_port_start)",),
+        (f"publish port {first} or a higher one",),
     )
 
 

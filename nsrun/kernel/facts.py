@@ -87,6 +87,21 @@ class Forwarding:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class LinkFact:
+    """An interface of the caller's network namespace as it is, to be put back as it was.
+
+    ``master``: the name of the bridge or bond it is a port of, "" for none. ``addresses`` and
+    ``routes``: bodies of rtnetlink(7) messages (struct ifaddrmsg, struct rtmsg, and attributes) as
+    the kernel tells them; a route with a next hop stands behind those without.
+    """
+
+    up: bool
+    master: str = ""
+    addresses: tuple[bytes, ...] = ()
+    routes: tuple[bytes, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """What to look up: made from a spec by the planner, answered by a probe.
 
@@ -95,7 +110,7 @@ class Query:
     ``users``: whether the rootfs's passwd and group files are needed. ``environment``: the
     variables whose caller's value a spec passes on. ``containers``: names to join. ``helpers``:
     programs to look for. ``forwarding``: whether packets are to be forwarded; ``bridges``, through
-    which of the caller's.
+    which of the caller's. ``physical``: the caller's interfaces that are to be moved in.
     """
 
     paths: tuple[str, ...] = ()
@@ -108,6 +123,7 @@ class Query:
     helpers: tuple[str, ...] = ()
     forwarding: bool = False
     bridges: tuple[str, ...] = ()
+    physical: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +138,8 @@ class Facts:
     Query.targets; ``passwd`` and ``group`` are the texts of the rootfs's files. ``containers``:
     name to pid for those asked and running. ``namespaces``: kinds this kernel supports.
     ``limits``: name of a resource ("nofile") to (soft, hard), None for unlimited.
-    ``helpers``: absolute paths of those asked for that are installed.
+    ``helpers``: absolute paths of those asked for that are installed. ``links``: those of
+    Query.physical that are there, by name.
     """
 
     kernel: str
@@ -159,6 +176,7 @@ class Facts:
     pids: frozenset[int] = frozenset()
     helpers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     forwarding: Forwarding | None = None
+    links: Mapping[str, LinkFact] = field(default_factory=lambda: MappingProxyType({}))
 
     @property
     def kernel_version(self) -> tuple[int, int]:

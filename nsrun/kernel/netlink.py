@@ -7,8 +7,17 @@ linux/rtnetlink.h, and linux/if_macvlan's documentation in ip-link(8).
 from __future__ import annotations
 
 import struct
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Interface, IPv4Network, IPv6Interface, IPv6Network
+from ipaddress import (
+    IPv4Address,
+    IPv4Interface,
+    IPv4Network,
+    IPv6Address,
+    IPv6Interface,
+    IPv6Network,
+)
 from typing import Any
 
 from pyroute2.netlink import nlmsg
@@ -192,6 +201,16 @@ def link_move(index: Reg, end: End) -> Bytes:
     return message.bytes(moved, _RTM_NEWLINK, 0, text)
 
 
+def link_join(index: Reg, master: Reg) -> Bytes:
+    """RTM_NEWLINK: the interface becomes a port of ``master``."""
+    message = _Message()
+    changed = ifinfmsg()
+    changed["index"] = message.hole(index)
+    changed["attrs"] = [("IFLA_MASTER", message.hole(master))]
+    text = f"link set %{index.name} master %{master.name}"
+    return message.bytes(changed, _RTM_NEWLINK, 0, text)
+
+
 def link_up(index: Reg) -> Bytes:
     """RTM_NEWLINK: IFF_UP."""
     message = _Message()
@@ -291,3 +310,69 @@ def route_add(
     if to.version == 6 and not to.prefixlen:
         text = text.replace("route add", "-6 route add", 1)
     return message.bytes(added, _RTM_NEWROUTE, _NLM_F_CREATE | _NLM_F_EXCL, text)
+
+
+# --- what was there, put back ------------------------------------------------------------------
+#
+# A body as the kernel tells it is a request to make the same, as `ip address restore` and `ip route
+# restore` use it. Only the index may be another, and not every flag that is told can be asked for.
+
+_IFADDRMSG = struct.Struct("=BBBBI")
+_RTMSG = struct.Struct("=BBBBBBBBI")
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
+_RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY = 1, 4, 5, 6
+# RTNH_F_PERVASIVE and RTNH_F_ONLINK: the others are states.
+_RTNH_ASKED = 2 | _RTNH_F_ONLINK
+
+
+def address_again(index: Reg, body: bytes, name: str) -> Bytes:
+    """RTM_NEWADDR of an address that RTM_GETADDR has told; ``name`` is only shown."""
+    family, prefix, *_ = _IFADDRMSG.unpack_from(body)
+    attributes = {kind: body[at : at + size] for kind, at, size in _walk(body, _IFADDRMSG.size)}
+    local = attributes.get(_IFA_LOCAL) or attributes[_IFA_ADDRESS]
+    text = f"addr add {_address(family, local)}/{prefix} dev {name} %{index.name}"
+    return _again(_RTM_NEWADDR, body, _IFADDRMSG.size - 4, index, text)
+
+
+def route_again(index: Reg, body: bytes, name: str) -> Bytes:
+    """RTM_NEWROUTE of a route that RTM_GETROUTE has told; ``name`` is only shown."""
+    family, prefix, *middle, flags = _RTMSG.unpack_from(body)
+    body = _RTMSG.pack(family, prefix, *middle, flags & _RTNH_ASKED) + body[_RTMSG.size :]
+    places = {kind: (at, size) for kind, at, size in _walk(body, _RTMSG.size)}
+
+    def value(kind: int) -> bytes:
+        at, size = places.get(kind, (0, 0))
+        return body[at : at + size]
+
+    text = "-6 route add " if family != 2 and not prefix else "route add "
+    text += f"{_address(family, value(_RTA_DST))}/{prefix}" if prefix else "default"
+    if _RTA_GATEWAY in places:
+        text += f" via {_address(family, value(_RTA_GATEWAY))}"
+    text += f" dev {name} %{index.name}"
+    if _RTA_PRIORITY in places:
+        text += f" metric {int.from_bytes(value(_RTA_PRIORITY), sys.byteorder)}"
+    return _again(_RTM_NEWROUTE, body, places[_RTA_OIF][0], index, text)
+
+
+def _again(kind: int, body: bytes, place: int, index: Reg, text: str) -> Bytes:
+    """The request, with a hole for the index at ``place`` of its body."""
+    flags = _NLM_F_REQUEST | _NLM_F_ACK | _NLM_F_CREATE | _NLM_F_EXCL
+    header = struct.pack("=IHHII", 16 + len(body), kind, flags, _SEQUENCE, 0)
+    data = bytearray(header + body)
+    place += len(header)
+    data[place : place + 4] = bytes(4)
+    return Bytes(bytes(data), f"rtnl {text}", (Hole(place, 4, index),))
+
+
+def _walk(body: bytes, offset: int) -> Iterator[tuple[int, int, int]]:
+    """(kind, place of the value, its size) of each attribute."""
+    while offset + 4 <= len(body):
+        length, kind = struct.unpack_from("=HH", body, offset)
+        if length < 4:
+            return
+        yield kind & 0x3FFF, offset + 4, length - 4
+        offset += (length + 3) & ~3
+
+
+def _address(family: int, value: bytes) -> str:
+    return str(IPv4Address(value) if family == 2 else IPv6Address(value))

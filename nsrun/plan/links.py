@@ -16,7 +16,7 @@ from dataclasses import dataclass
 
 from nsrun.kernel import abi, calls, netlink, sockets
 from nsrun.kernel.abi import CloneFlag, OpenFlag
-from nsrun.kernel.facts import Facts
+from nsrun.kernel.facts import Facts, LinkFact
 from nsrun.kernel.values import Bytes, Fmt, Reg, RegKind
 from nsrun.plan.draft import Draft
 from nsrun.plan.launch import Launch
@@ -188,7 +188,8 @@ class _Outer:
     def move_in(self, interface: Interface) -> None:
         """An interface that is there moves in, and back by its old name when the run ends.
 
-        Left to itself the kernel would give it to the initial namespace.
+        Left to itself the kernel would give it to the initial namespace. An interface that moves
+        goes down and loses its addresses and routes: it gets them again.
         """
         draft = self.draft
         parent = interface.parent or interface.name
@@ -206,8 +207,31 @@ class _Outer:
             sockets.bound_interface(inet, save=index),
             calls.close(inet),
             at=interface.path,
-            undo=(Netlink(socket=rtnl, message=netlink.link_move(index, back)),),
+            undo=(
+                Netlink(socket=rtnl, message=netlink.link_move(index, back)),
+                *self.as_it_was(parent),
+            ),
         )
+
+    def as_it_was(self, name: str) -> tuple[Op, ...]:
+        """What gives an interface that has come back what it had before it went."""
+        fact = self.facts.links.get(name)
+        if fact is None or fact == LinkFact(up=False):
+            return ()
+        draft, known = self.draft, ("EEXIST",)
+        index = draft.reg(f"{name}_back", RegKind.IFINDEX)
+        steps = index_of(draft, name, index)
+        if fact.master:
+            master = draft.reg(fact.master, RegKind.IFINDEX)
+            steps += index_of(draft, fact.master, master)
+            steps.append(Netlink(socket=self.rtnl, message=netlink.link_join(index, master)))
+        messages = [netlink.address_again(index, body, name) for body in fact.addresses]
+        if fact.up:
+            messages.append(netlink.link_up(index))
+        messages += [netlink.route_again(index, body, name) for body in fact.routes]
+        # Some come by themselves: an IPv6 link has an address as soon as it is up.
+        steps += [Netlink(socket=self.rtnl, message=m, accept=known) for m in messages]
+        return tuple(steps)
 
     # --- parts -------------------------------------------------------------------------------
 

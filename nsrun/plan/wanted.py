@@ -11,7 +11,7 @@ from nsrun.plan.covers import ancestors
 from nsrun.plan.defaults import DEFAULT_TARGETS
 from nsrun.plan.etc import name_files
 from nsrun.plan.process import PASSED_ON
-from nsrun.spec.model import NamespaceType, Spec
+from nsrun.spec.model import LinkType, NamespaceType, Spec
 
 
 def wanted(spec: Spec) -> Query:
@@ -30,6 +30,7 @@ def wanted(spec: Spec) -> Query:
         helpers=tuple(_helpers(spec)),
         forwarding=nat.is_wanted(spec),
         bridges=tuple(dict.fromkeys(_bridges(spec))),
+        physical=tuple(dict.fromkeys(_physical(spec))),
         pids=tuple(n.join_pid for n in spec.namespaces if n.join_pid is not None),
     )
 
@@ -45,6 +46,14 @@ def _bridges(spec: Spec) -> Iterator[str]:
     for interface in spec.network.interfaces if spec.network is not None else ():
         if interface.peer.bridge is not None and nat.is_wanted(spec):
             yield interface.peer.bridge
+
+
+def _physical(spec: Spec) -> Iterator[str]:
+    if spec.network is None or not spec.new(NamespaceType.NETWORK):
+        return
+    for interface in spec.network.interfaces:
+        if interface.type is LinkType.PHYSICAL:
+            yield interface.parent or interface.name
 
 
 def _containers(spec: Spec) -> Iterator[str]:

@@ -27,6 +27,10 @@ def compile_spec(spec: Spec, program: str) -> bytes:
     query = wanted(spec)
     if query.containers or query.pids:
         raise _refused("it joins a running process, which another machine does not have")
+    if query.physical:
+        raise _refused(
+            f"it hands back {query.physical[0]} as it is now, and another machine has another"
+        )
     made = plan(spec, gather(query))
     kernel = tuple(int(part) for part in made.needs.kernel.split("."))
     head = entry.encode(b"", compiled_depends(query, (kernel[0], kernel[1])))

@@ -37,8 +37,8 @@ def plan_to_keep(
     """As :func:`plan_for`, and what the plan depends on; ``read`` are the files of the spec
     (with None for one that was not there), ``variables`` those that a template was given.
 
-    None where it depends on what no look at the host can tell again: other processes, or an
-    input that is no file.
+    None where it depends on what no look at the host can tell again: other processes, the state of
+    an interface, or an input that is no file.
     """
     from nsrun.host.depends import depends
     from nsrun.host.facts import gather
@@ -47,7 +47,8 @@ def plan_to_keep(
     query = wanted(spec)
     files = tuple(read)
     # What changes between this look and the facts makes the plan's entry stale, not wrong.
-    lasting = not (query.containers or query.pids or any(path == "-" for path, _ in files))
+    passing = query.containers or query.pids or query.physical
+    lasting = not (passing or any(path == "-" for path, _ in files))
     found = depends(query, files, os.environ, variables) if lasting else None
     return plan(spec, gather(query)), found
 

@@ -1,0 +1,73 @@
+"""An interface that is moved in is planned to come back as it was."""
+
+from __future__ import annotations
+
+import struct
+
+from nsrun.kernel.facts import LinkFact
+from nsrun.kernel.values import Bytes
+from nsrun.plan.ops import Netlink, Op
+from nsrun.plan.wanted import wanted
+from tests.support.planning import ROOT, knowing, only, planned, spec_of
+
+KEYS = {
+    "namespaces": ["mount", "network"],
+    "network": {"interfaces": [{"name": "wan0", "type": "physical", "parent": "eth1"}]},
+}
+# struct ifaddrmsg and IFA_LOCAL; struct rtmsg, RTA_GATEWAY and RTA_OIF, of interface 7.
+ADDRESS = struct.pack("=BBBBI", 2, 24, 0x80, 0, 7) + struct.pack("=HH4B", 8, 2, 10, 1, 1, 2)
+GATEWAY = struct.pack("=HH4B", 8, 5, 10, 1, 1, 1)
+ROUTE = (
+    struct.pack("=BBBBBBBBI", 2, 0, 0, 0, 254, 4, 0, 1, 0x10)
+    + GATEWAY
+    + struct.pack("=HHI", 8, 4, 7)
+)
+
+
+def undone(links: dict[str, LinkFact]) -> list[Op]:
+    return list(only(planned(knowing(ROOT, links=links), **KEYS), "move eth1").undo)
+
+
+def messages(ops: list[Op]) -> list[Bytes]:
+    return [op.message for op in ops if isinstance(op, Netlink)]
+
+
+def test_the_query_asks_for_it() -> None:
+    assert wanted(spec_of(**KEYS)).physical == ("eth1",)
+    joined = {**KEYS, "namespaces": ["mount"], "network": None}
+    assert wanted(spec_of(**joined)).physical == ()
+
+
+def test_what_was_down_and_bare_is_only_moved() -> None:
+    for links in ({}, {"eth1": LinkFact(up=False)}):
+        assert [m.text for m in messages(undone(links))] == [
+            "rtnl link set %wan0 name eth1 netns %home"
+        ]
+
+
+def test_it_is_given_again_what_it_had() -> None:
+    fact = LinkFact(up=True, master="br0", addresses=(ADDRESS,), routes=(ROUTE,))
+    ops = undone({"eth1": fact})
+    assert [m.text for m in messages(ops)] == [
+        "rtnl link set %wan0 name eth1 netns %home",
+        "rtnl link set %eth1_back master %br0",
+        "rtnl addr add 10.1.1.2/24 dev eth1 %eth1_back",
+        "rtnl link set %eth1_back up",
+        "rtnl route add default via 10.1.1.1 dev eth1 %eth1_back",
+    ]
+
+
+def test_only_the_index_is_another() -> None:
+    """And flags that are a route's state, which the kernel refuses, are not asked for."""
+    fact = LinkFact(up=True, addresses=(ADDRESS,), routes=(ROUTE,))
+    address, _, route = messages(undone({"eth1": fact}))[1:]
+    assert address.value[16:] == ADDRESS[:4] + bytes(4) + ADDRESS[8:]
+    assert [hole.offset for hole in address.holes] == [16 + 4]
+    assert route.value[16:] == ROUTE[:8] + bytes(4) + GATEWAY + ROUTE[20:24] + bytes(4)
+    assert [hole.offset for hole in route.holes] == [16 + 12 + 8 + 4]
+
+
+def test_what_has_come_by_itself_is_no_failure() -> None:
+    fact = LinkFact(up=True, addresses=(ADDRESS,), routes=(ROUTE,))
+    ops = [op for op in undone({"eth1": fact}) if isinstance(op, Netlink)]
+    assert all(op.accept == ("EEXIST",) for op in ops[1:])
