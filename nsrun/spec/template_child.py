@@ -133,6 +133,8 @@ class _Rendering:
         self._env = env
         self._texts: dict[str, str] = {}
         self._environment = Environment(self._ask, values.paths)
+        # For imports as well, which know nothing of the context they are used in.
+        self._environment.globals.update(values=values.data, env=env)
 
     def _ask(self, name: str) -> str:
         send(self._connection, {"load": name})
@@ -157,7 +159,7 @@ class _Rendering:
 
     def _render(self, name: str) -> dict[str, Any]:
         template = self._environment.get_template(name)
-        context = template.new_context({"values": self._values.data, "env": self._env})
+        context = template.new_context()
         parts = cast("Generator[str]", template.root_render_func(context))
         text = jinja.concat(self._counted(parts))
         marks = text._marks
@@ -277,7 +279,7 @@ class _Rendering:
             return {"code": "NS108", "summary": _lowered(str(error))}
         if owner is missing:
             shown = str(name)
-            help_ = self._advice(shown, ("values", "env", *self._environment.globals))
+            help_ = self._advice(shown, tuple(self._environment.globals))
             if shown in self._values.data:
                 help_ = (f"did you mean {quote(f'values.{shown}')}?",)
         elif owner is self._env:

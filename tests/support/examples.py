@@ -6,8 +6,8 @@ from tests.support.paths import SPECS
 
 NAMES = sorted(
     str(path.relative_to(SPECS))
-    for path in SPECS.rglob("*.yaml")
-    if path.parent.name != "stacks"
+    for path in (*SPECS.rglob("*.yaml"), *SPECS.rglob("*.yaml.j2"))
+    if path.parent.name not in ("stacks", "values")
 )
 # What ends by itself, and needs nothing that another spec makes.
 _NOT_ALONE = ("service.yaml", "seeds/join.yaml", "seeds/pin.yaml")
