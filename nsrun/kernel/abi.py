@@ -506,6 +506,7 @@ class SocketLevel(IntEnum):
 class SocketOption(IntEnum):
     """asm-generic/socket.h, SO_*"""
 
+    SO_REUSEADDR = 2
     SO_BINDTODEVICE = 25
     SO_BINDTOIFINDEX = 62
 

@@ -168,6 +168,11 @@ def only_ipv6(fd: Reg) -> Call:
     return _set(fd, abi.SocketLevel.SOL_IPV6, abi.Ipv6Option.IPV6_V6ONLY)
 
 
+def reuse_address(fd: Reg) -> Call:
+    """socket(7) SO_REUSEADDR: connections that have ended do not hold their port."""
+    return _set(fd, abi.SocketLevel.SOL_SOCKET, abi.SocketOption.SO_REUSEADDR)
+
+
 def bind_port(fd: Reg, address: IPv4Address | IPv6Address, port: int) -> Call:
     """bind(2): EADDRINUSE where somebody has the port, EADDRNOTAVAIL where no interface has the
     address."""

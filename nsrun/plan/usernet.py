@@ -10,7 +10,9 @@ file with its pid is for the case that the launcher is killed.
 
 from __future__ import annotations
 
-from nsrun.kernel import calls
+from ipaddress import IPv4Address, IPv6Address
+
+from nsrun.kernel import calls, sockets
 from nsrun.kernel.abi import AtFlag, OpenFlag
 from nsrun.kernel.facts import Facts
 from nsrun.kernel.values import Fmt, Reg, RegKind, Str
@@ -25,13 +27,16 @@ HELPERS = ("pasta", "slirp4netns")
 _RESOLVERS = {"pasta": "169.254.1.1", "slirp4netns": "10.0.2.3"}
 _AT = "network.mode"
 _TAP = "tap0"
+# A range of many more is no list of services, and its plan would be long.
+_PORTS_SEEN = 64
 # pasta opens the network namespace from within the user namespace, from where the launcher's
 # descriptors cannot be reached; of its own it keeps three.
 _AS_STREAMS = 'netns=$1 userns=$2; shift 2; exec "$@" <"$netns" 1<"$userns"'
 # What a daemon says goes nowhere once nsrun has heard that it is ready.
 _READY = (
     "trap '' PIPE; pid=$1; shift; "
-    'ready=$({ "$@" 3>&1 >/dev/null & echo $! >"$pid"; } | head -c 1); [ "$ready" = 1 ]'
+    'ready=$({ "$@" 3>&1 >/dev/null & echo $! >"$pid"; } | head -c 1); [ "$ready" = 1 ] && exit; '
+    '[ -f "$pid" ] && rm "$pid"; exit 1'
 )
 _END = 'read -r pid <"$1" && kill -KILL "$pid" 2>/dev/null; rm -f "$1"'
 
@@ -151,6 +156,7 @@ def _pasta(
 ) -> Spawn:
     netns, userns = places
     assert netns is not None
+    _see_that_free(draft, network)
     words: list[str | Fmt] = ["/bin/sh", "-c", _AS_STREAMS, "nsrun"]
     words += [netns, userns or "/dev/null"]
     words += [facts.helpers["pasta"], "--config-net", "--quiet"]
@@ -167,6 +173,35 @@ def _pasta(
     words += ["--no-netns-quit", "--netns", "/proc/self/fd/0"]
     words += ["--userns", "/proc/self/fd/1"] if userns is not None else ["--netns-only"]
     return _spawn(words)
+
+
+def _see_that_free(draft: Draft, network: Network) -> None:
+    """pasta goes on where it gets a port of one family alone, and says nothing."""
+    for port in network.ports:
+        for version in (4, 6):
+            elsewhere = port.address is not None and port.address.version != version
+            if elsewhere or port.count > _PORTS_SEEN:
+                continue
+            for number in range(port.host, port.host + port.count):
+                _see_one(draft, port, version, number)
+
+
+def _see_one(draft: Draft, port: Port, version: int, number: int) -> None:
+    anywhere = IPv4Address(0) if version == 4 else IPv6Address(0)
+    fd = draft.reg(f"{port.protocol}{number}")
+    opened = sockets.socket_port(version, port.protocol, save=fd)
+    # A kernel without IPv6 has none of its ports.
+    steps: list[Op] = [calls.allow(opened, skip=("EAFNOSUPPORT",))]
+    if port.protocol == "tcp":
+        steps.append(sockets.reuse_address(fd))
+    if version == 6:
+        steps.append(sockets.only_ipv6(fd))
+    steps += [sockets.bind_port(fd, port.address or anywhere, number), calls.close(fd)]
+    draft.parent(
+        f"make sure that port {number}/{port.protocol} of IPv{version} is free",
+        *steps,
+        at=port.path,
+    )
 
 
 def _pasta_port(port: Port) -> str:
