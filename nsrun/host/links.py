@@ -10,7 +10,7 @@ import socket
 import struct
 from collections.abc import Iterator
 
-from nsrun.host import trial
+from nsrun.host import paths, trial
 from nsrun.host.syscalls import syscall
 from nsrun.kernel.abi import CloneFlag
 from nsrun.kernel.facts import LinkFact
@@ -57,6 +57,7 @@ def look(name: str) -> LinkFact | None:
         master=_name(struct.unpack("=I", master)[0]) if master is not None else "",
         addresses=tuple(_addresses(index)),
         routes=tuple(_routes(index)),
+        sysctls=tuple(_sysctls(name)),
     )
 
 
@@ -121,6 +122,21 @@ def _routes(index: int) -> Iterator[bytes]:
         if table != _RT_TABLE_LOCAL and protocol not in _BY_ITSELF and _RTA_NH_ID not in attributes:
             found.append((_RTA_GATEWAY in attributes or _RTA_VIA in attributes, body))
     yield from (body for _, body in sorted(found, key=lambda item: item[0]))
+
+
+def _sysctls(name: str) -> Iterator[tuple[str, str]]:
+    """A new interface has the values of ``default`` (ip-sysctl.rst)."""
+    for family in ("ipv4", "ipv6"):
+        conf = f"net/{family}/conf"
+        try:
+            keys = sorted(os.listdir(f"/proc/sys/{conf}/{name}"))
+        except OSError:  # a kernel without IPv6
+            continue
+        for key in keys:
+            own, new = (paths.read_file(f"/proc/sys/{conf}/{n}/{key}") for n in (name, "default"))
+            # The MTU for IPv6 follows the interface's.
+            if own and own != new and key != "mtu":
+                yield f"{conf}/{name}/{key}", own.strip()
 
 
 def _dump(request: int, body: bytes) -> Iterator[bytes]:

@@ -92,13 +92,15 @@ class LinkFact:
 
     ``master``: the name of the bridge or bond it is a port of, "" for none. ``addresses`` and
     ``routes``: bodies of rtnetlink(7) messages (struct ifaddrmsg, struct rtmsg, and attributes) as
-    the kernel tells them; a route with a next hop stands behind those without.
+    the kernel tells them; a route with a next hop stands behind those without. ``sysctls``: its own
+    that have another value than a new interface's, (file below /proc/sys, value).
     """
 
     up: bool
     master: str = ""
     addresses: tuple[bytes, ...] = ()
     routes: tuple[bytes, ...] = ()
+    sysctls: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

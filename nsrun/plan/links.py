@@ -221,6 +221,14 @@ class _Outer:
         draft, known = self.draft, ("EEXIST",)
         index = draft.reg(f"{name}_back", RegKind.IFINDEX)
         steps = index_of(draft, name, index)
+        for key, value in fact.sysctls:
+            file = draft.reg(key.rpartition("/")[2])
+            flags = OpenFlag.O_WRONLY | OpenFlag.O_CLOEXEC
+            steps += [
+                calls.openat(calls.CWD, f"/proc/sys/{key}", flags, save=file),
+                calls.write(file, value.encode()),
+                calls.close(file),
+            ]
         if fact.master:
             master = draft.reg(fact.master, RegKind.IFINDEX)
             steps += index_of(draft, fact.master, master)

@@ -115,12 +115,25 @@ class Lab:
                 parts.append(f"{file} {file.read_text()}")
         return "\n".join(parts)
 
+    def everywhere(self) -> tuple[str, ...]:
+        """The lines of :meth:`state`, and what is in the named namespaces."""
+        lines = self.state().splitlines()
+        for name in sorted(os.listdir(_NETNS)) if _NETNS.exists() else ():
+            for words in ("-o link", "-o addr", "route show table all", "-6 route show table all"):
+                lines += [f"{name}: {line}" for line in self.ip(f"-n {name} {words}").splitlines()]
+        return tuple(lines)
+
     @contextmanager
-    def unchanged(self) -> Iterator[None]:
-        """Fail where the network is not as before, or nsrun has left files in /run."""
+    def unchanged(self, patience: float = 0) -> Iterator[None]:
+        """Fail where the network is not as before, or nsrun has left files in /run.
+
+        ``patience`` in seconds: the carrier of an interface that comes up is noticed later.
+        """
         before = set(self.state().splitlines())
         yield
-        after = set(self.state().splitlines())
+        deadline = time.monotonic() + patience
+        while (after := set(self.state().splitlines())) != before and time.monotonic() < deadline:
+            time.sleep(0.02)
         assert before == after, f"gone: {sorted(before - after)}, new: {sorted(after - before)}"
         assert not Path("/run/nsrun").exists()
 

@@ -8,7 +8,7 @@ from nsrun.kernel.facts import LinkFact
 from nsrun.kernel.values import Bytes
 from nsrun.plan.ops import Netlink, Op
 from nsrun.plan.wanted import wanted
-from tests.support.planning import ROOT, knowing, only, planned, spec_of
+from tests.support.planning import ROOT, knowing, lines, only, planned, spec_of
 
 KEYS = {
     "namespaces": ["mount", "network"],
@@ -71,3 +71,11 @@ def test_what_has_come_by_itself_is_no_failure() -> None:
     fact = LinkFact(up=True, addresses=(ADDRESS,), routes=(ROUTE,))
     ops = [op for op in undone({"eth1": fact}) if isinstance(op, Netlink)]
     assert all(op.accept == ("EEXIST",) for op in ops[1:])
+
+
+def test_its_sysctls_are_written_before_it_is_up() -> None:
+    fact = LinkFact(up=True, sysctls=(("net/ipv6/conf/eth1/disable_ipv6", "1"),))
+    steps = lines(undone({"eth1": fact}))
+    (opened,) = (n for n, s in enumerate(steps) if "/proc/sys/net/ipv6/conf/eth1/disable_ipv6" in s)
+    assert '"1"' in steps[opened + 1]
+    assert steps[opened + 3].endswith("up")
