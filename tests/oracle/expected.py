@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from nsrun.kernel.values import Arg, Call, Fmt, Int, Out, Str
+from nsrun.kernel.values import Arg, Bytes, Call, Fmt, Int, Out, Str
 from nsrun.plan.model import Placed, Plan, Track
 from nsrun.plan.ops import Await, Clone, Init, Netlink, ReceiveFd, SendFd, Signal, Spawn, Wait
 from tests.oracle.strace import CLONES, Traced
@@ -17,6 +18,9 @@ _AGAIN = ("EINTR",)
 _ALIASES = {"umount2": "umount", "fstatfs": "fstatfs64", "sendto": "send"}
 # strace shortens longer strings.
 _SHOWN = 200
+# What follows struct nlmsghdr in a message that strace does not decode.
+NETLINK_BODY = re.compile(r'(?<=\}, )"((?:[^"\\]|\\.)*)"')
+_NLMSGHDR_SIZE = 16
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +29,7 @@ class Expected:
 
     ``action`` tells actions apart; ``skips`` are errnos that end one, and with ``checks`` so
     does what the kernel answers. With ``forks`` the track goes on in the new process.
+    ``message``: the bytes that are sent, but for its holes.
     """
 
     address: str
@@ -35,6 +40,7 @@ class Expected:
     skips: tuple[str, ...] = ()
     checks: bool = False
     forks: bool = False
+    message: Bytes | None = None
 
 
 def expected(plan: Plan, track: Track) -> list[Expected]:
@@ -69,7 +75,15 @@ def _expected(placed: Placed, action: int) -> Expected | None:
             )
         case Init():
             return Expected(address=address, names=CLONES, action=action, forks=True)
-        case Signal() | SendFd() | Netlink():
+        case Netlink():
+            return Expected(
+                address=address,
+                names=frozenset({"sendto"}),
+                action=action,
+                # What `accept` and `skip` are about is the kernel's answer.
+                message=op.message,
+            )
+        case Signal() | SendFd():
             return Expected(address=address, names=_SENDS, action=action, accepts=_AGAIN)
         case Wait() | ReceiveFd():
             return Expected(address=address, names=_RECEIVES, action=action, accepts=_AGAIN)
@@ -177,5 +191,22 @@ def _goes_on(search: Search, wanted: list[Expected], number: int) -> bool:
 def _matches(one: Expected, call: Traced) -> bool:
     if call.name not in one.names or any(text not in call.text for text in one.texts):
         return False
+    if one.message is not None and not _is_message(one.message, call.text):
+        return False
     # Another error is not this step: a receive that would wait is tried again after poll(2).
     return not call.errno or call.injected or call.errno in (*one.accepts, *one.skips)
+
+
+def _is_message(message: Bytes, text: str) -> bool:
+    """Whether a line of strace shows this netlink message, as far as it shows its bytes."""
+    if "nlmsg_len" not in text:
+        return False
+    found = NETLINK_BODY.search(text)
+    if found is None:
+        return True
+    body = bytearray(found[1].encode().decode("unicode_escape").encode("latin-1"))
+    wanted = message.value[_NLMSGHDR_SIZE:][: len(body)]
+    for hole in message.holes:
+        place = hole.offset - _NLMSGHDR_SIZE
+        body[place : place + hole.size] = wanted[place : place + hole.size]
+    return bytes(body) == wanted

@@ -63,7 +63,8 @@ def files(folder: Path) -> Mapping[str, tuple[int, int, int]]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """``mounts`` are the lines of /proc/self/mountinfo, ``links`` the names of /sys/class/net."""
+    """``mounts`` are the lines of /proc/self/mountinfo, ``links`` the names of /sys/class/net;
+    ``network`` lines about a lab."""
 
     mounts: tuple[str, ...]
     links: tuple[str, ...]
@@ -71,11 +72,12 @@ class Snapshot:
     hostname: str
     descriptors: tuple[str, ...]
     files: Mapping[str, Mapping[str, tuple[int, int, int]]]
+    network: tuple[str, ...] = ()
 
     def differences(self, other: Snapshot) -> list[str]:
         """What ``other`` has or lacks, in words."""
         found = []
-        for what in ("mounts", "links", "children", "descriptors"):
+        for what in ("mounts", "links", "children", "descriptors", "network"):
             before, after = set(getattr(self, what)), set(getattr(other, what))
             if what == "children":
                 # One that was there before may execute another program meanwhile.
@@ -96,8 +98,9 @@ class Snapshot:
         return found
 
 
-def snapshot(*folders: Path) -> Snapshot:
-    """The host as it is now, with the files below ``folders`` and nsrun's state folder."""
+def snapshot(*folders: Path, network: tuple[str, ...] = ()) -> Snapshot:
+    """The host as it is now, with the files below ``folders`` and nsrun's state folder;
+    ``network``: what a lab looks like."""
     watched = (*folders, Path("/run/nsrun"))
     return Snapshot(
         mounts=tuple(Path("/proc/self/mountinfo").read_text().splitlines()),
@@ -106,6 +109,7 @@ def snapshot(*folders: Path) -> Snapshot:
         hostname=os.uname().nodename,
         descriptors=tuple(_descriptors()),
         files={str(folder): files(folder) for folder in watched},
+        network=network,
     )
 
 

@@ -1,0 +1,151 @@
+"""What each spec needs of the host it runs on, and a place for it to run in.
+
+The specs of specs/network/ run in a lab (tests/support/lab.py) that is made ready for them; the
+others run where the tests do.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import re
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support import requires
+from tests.support.box import copy_specs, own_ids
+from tests.support.host import Snapshot, snapshot
+from tests.support.lab import Lab, lab
+from tests.support.runner import Runner
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_MNT_DETACH = 2
+_TUN = os.makedev(10, 200)  # linux/miscdevice.h, TUN_MINOR
+
+
+def _nothing(host: Lab) -> None:
+    del host
+
+
+def _named(host: Lab) -> None:
+    host.namespace("blue")
+
+
+def _bridge(host: Lab) -> None:
+    host.bridge("br0")
+
+
+def _bridge_with_db(host: Lab) -> None:
+    """10.20.0.3 answers on the bridge, as bridge-db.yaml would."""
+    host.bridge("br0")
+    host.namespace("db")
+    host.ip("link add db0 type veth peer eth0 netns db")
+    host.ip("link set db0 addrgenmode none up")
+    host.ip("-n db addr add 10.20.0.3/24 dev eth0")
+    host.ip("-n db link set eth0 addrgenmode none up")
+    host.ip("link set db0 master br0")
+    host.settle("br0")
+
+
+def _internet(host: Lab) -> None:
+    host.internet()
+
+
+def _wire(name: str) -> Callable[[Lab], None]:
+    """A "physical" interface: one that leads to another namespace."""
+
+    def make(host: Lab) -> None:
+        host.namespace("wire")
+        host.ip(f"link add {name} type veth peer far0 netns wire")
+        host.ip(f"link set {name} up")
+        host.ip("-n wire link set far0 up")
+        host.settle(name)
+
+    return make
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Needs:
+    """``prepare`` makes the lab ready, ``users`` says who may run the spec (fixtures' names);
+    ``tun``: a /dev/net/tun for everybody."""
+
+    prepare: Callable[[Lab], None] = _nothing
+    users: tuple[str, ...] = ("root",)
+    requires: tuple[str, ...] = ()
+    tun: bool = False
+
+
+NETWORKS = {
+    "network/bridge-db.yaml": Needs(prepare=_bridge),
+    "network/bridge-web.yaml": Needs(prepare=_bridge_with_db, requires=("ping",)),
+    "network/ipv6.yaml": Needs(requires=("ping",)),
+    "network/links.yaml": Needs(users=("root", "ordinary"), requires=("ping",)),
+    "network/macvlan.yaml": Needs(prepare=_wire("eth0")),
+    "network/named.yaml": Needs(prepare=_named, requires=("ping",)),
+    "network/nat.yaml": Needs(prepare=_internet, requires=("nft",)),
+    "network/physical.yaml": Needs(prepare=_wire("eth1")),
+    # pasta gives its rights away when root runs it, and publishes the port.
+    "network/user.yaml": Needs(
+        prepare=_internet, users=("ordinary",), requires=("pasta",), tun=True
+    ),
+    "network/veth.yaml": Needs(requires=("ping",)),
+}
+# What does not end by itself, or not soon.
+_ENDLESS = ("service.yaml", "network/bridge-db.yaml", "network/nat.yaml")
+
+
+def for_user(user: str) -> list[str]:
+    """The specs of networks that ``user`` ("root", "ordinary") may run."""
+    return [name for name, needs in NETWORKS.items() if user in needs.users]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Place:
+    """Where a spec is run: ``spec`` is a copy of it, ``lab`` None for where the tests are."""
+
+    spec: Path
+    lab: Lab | None = None
+    folders: tuple[Path, ...] = field(default=())
+
+    def look(self) -> Snapshot:
+        """What a run has to leave as it was."""
+        network = self.lab.everywhere() if self.lab is not None else ()
+        return snapshot(*self.folders, network=network)
+
+
+@contextmanager
+def place_for(name: str, runner: Runner, area: Path) -> Iterator[Place]:
+    """Copy the specs for ``runner`` and make ready what ``name`` needs, for the block."""
+    specs = copy_specs(area, runner)
+    own_ids(specs, runner.user)
+    spec = specs / name
+    if name in _ENDLESS:
+        text, count = re.subn("^command: .*", "command: [/bin/true]", spec.read_text(), flags=re.M)
+        assert count == 1
+        spec.write_text(text)
+    needs = NETWORKS.get(name)
+    if needs is None:
+        yield Place(spec=spec)
+        return
+    requires.check(("root", "ip", *needs.requires))
+    with ExitStack() as stack:
+        host = stack.enter_context(lab())
+        needs.prepare(host)
+        if needs.tun:
+            stack.enter_context(tun())
+        yield Place(spec=spec, lab=host, folders=(runner.user.runtime,))
+
+
+@contextmanager
+def tun() -> Iterator[None]:
+    """A /dev/net/tun that everybody may open, as udev makes it, in the tests' own mounts."""
+    if _LIBC.mount(b"tun", b"/dev/net", b"tmpfs", 0, b"mode=755") != 0:
+        raise OSError(ctypes.get_errno(), "mount a tmpfs on /dev/net")
+    try:
+        os.mknod("/dev/net/tun", 0o020666, _TUN)
+        os.chmod("/dev/net/tun", 0o666)
+        yield
+    finally:
+        _LIBC.umount2(b"/dev/net", _MNT_DETACH)
