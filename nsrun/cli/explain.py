@@ -31,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         """
 nsrun explain NS301
 nsrun explain
-nsrun explain specs/template.yaml.j2 --value files
+nsrun explain specs/template.yaml.j2 --value mounts[1]
 """,
     )
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from nsrun.cli.output import report
@@ -37,6 +39,24 @@ def inputs_of(args: argparse.Namespace) -> Inputs:
         sets=tuple(args.set),
         env={name: os.environ.get(name) for name in args.env},
     )
+
+
+def inputs_of_words(words: Sequence[str], folder: str) -> Inputs:
+    """What an earlier command line gave, its files as they are named from ``folder``.
+
+    Raises NsrunError where it is not understood.
+    """
+    from nsrun.cli import meant
+    from nsrun.cli.parser import parse
+
+    if not words:
+        return NOTHING
+    command = meant(words)
+    args = parse(command, words[1:] if words[0] == command.name else words)
+    if not hasattr(args, "values"):
+        return NOTHING
+    inputs = inputs_of(args)
+    return replace(inputs, files=tuple(os.path.join(folder, file) for file in inputs.files))
 
 
 def load_spec(

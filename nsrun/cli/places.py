@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from nsrun.diag import Diagnostic, NsrunError
+from nsrun.diag import Diagnostic, NsrunError, Span
 
 if TYPE_CHECKING:
     from nsrun.plan.model import Source
@@ -30,11 +30,17 @@ def with_ends(found: Iterable[Diagnostic], source: Source) -> list[Diagnostic]:
     if document.sha256 != source.sha256:
         return diagnostics
     return [
-        replace(one, span=document.spans.get(one.path, one.span))
+        replace(one, span=_ended(one.span, document.spans.get(one.path)))
         if _lacks_end(one, source)
         else one
         for one in diagnostics
     ]
+
+
+def _ended(span: Span | None, known: Span | None) -> Span | None:
+    """The place as it is known now, if it begins where it did: a template's file is no spec."""
+    same = known and span and (known.line, known.column) == (span.line, span.column)
+    return known if same else span
 
 
 def _lacks_end(one: Diagnostic, source: Source) -> bool:

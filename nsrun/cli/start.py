@@ -59,13 +59,16 @@ def changed(record: Record) -> Diagnostic:
 
 
 def _has_changed(record: Record) -> bool:
-    import hashlib
+    """Whether the spec is another one now; a template's, with what it was given then."""
+    from nsrun.cli.inputs import inputs_of_words
+    from nsrun.diag import NsrunError
+    from nsrun.spec.source import read_source
 
-    if record.spec == "-":
+    if record.spec == "-" or (record.spec.endswith(".j2") and not record.words):
+        # Read once from a pipe; a container of a stack does not know what its template was given.
         return False
     try:
-        with open(record.spec, "rb") as file:
-            text = file.read()
-    except OSError:
+        inputs = inputs_of_words(record.words, record.cwd)
+        return read_source(record.spec, inputs).sha256 != record.sha256
+    except NsrunError:
         return True
-    return hashlib.sha256(text).hexdigest() != record.sha256

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,8 @@ from nsrun.spec.provenance import provenance
 from nsrun.spec.stack_load import load_stack
 from nsrun.spec.template import render
 from nsrun.spec.text import recording
-from nsrun.spec.values import Inputs
+from nsrun.spec.values import Inputs, read_values
+from tests.support.paths import ROOT, SPECS
 
 
 @pytest.fixture(autouse=True)
@@ -324,6 +326,42 @@ def test_a_stack_from_templates() -> None:
     found = provenance("web.yaml.j2", "containers.b.command[1]", inputs)
     assert str(found.span).endswith("parts/base.yaml.j2:2:17")
     assert found.given == (("word", "--set word=hello"),)
+
+
+# --- what is written about them --------------------------------------------------------------
+
+
+@pytest.mark.parametrize("values", ["tiers-dev", "tiers-prod"])
+def test_the_stack_of_the_examples(values: str) -> None:
+    inputs = Inputs(files=(str(SPECS / f"values/{values}.yaml"),))
+    stack, warnings = load_stack(str(SPECS / "stacks/tiers.yaml.j2"), inputs=inputs)
+    assert warnings == ()
+    published = [m.spec.name for m in stack.members if m.spec.network and m.spec.network.ports]
+    expected = {"tiers-dev": (3, []), "tiers-prod": (5, ["tiers-proxy"])}
+    assert (len(stack.members), published) == expected[values]
+
+
+@pytest.mark.parametrize("files", [(), ("prod",)])
+def test_the_container_of_the_examples(files: tuple[str, ...]) -> None:
+    inputs = Inputs(files=tuple(str(SPECS / f"values/{name}.yaml") for name in files))
+    spec, warnings = load(str(SPECS / "template.yaml.j2"), None, inputs)
+    assert warnings == () and spec.name == (files[0] if files else "template")
+
+
+def test_the_error_of_the_page() -> None:
+    page = (ROOT / "docs/templates.md").read_text()
+    shown = page.partition("```text\n")[2].partition("```")[0]
+    write("command: [sh]\nrlimits:\n  nofile: {{ values.limit }}\n")
+    write("limit: many\n", "prod.yaml")
+    assert nsrun("validate", "web.yaml.j2", "--values", "prod.yaml").stderr == shown
+
+
+@pytest.mark.parametrize(
+    "row", re.findall(r"^\| `([^`|]+=[^`|]*)`", (ROOT / "docs/templates.md").read_text(), re.M)
+)
+def test_the_values_of_the_page(row: str) -> None:
+    words = [word.strip("'") for word in row.replace("`", "").split("`, `")]
+    assert read_values(Inputs(sets=tuple(words))).data
 
 
 # --- the commands ----------------------------------------------------------------------------
