@@ -7,7 +7,8 @@ the parent does to the host is undone.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import struct
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import assert_never
@@ -33,6 +34,14 @@ from nsrun.plan.ops import (
 _VISIBLE = frozenset(
     {"mount", "move_mount", "mkdirat", "mknodat", "symlinkat", "linkat", "renameat2"}
 )
+# linux/netlink.h and linux/rtnetlink.h: struct nlmsghdr (length, type, flags, sequence, port),
+# struct ifinfomsg behind it, then struct rtattr (length, type) with their values.
+_NLMSGHDR, _RTATTR = struct.Struct("=IHHII"), struct.Struct("=HH")
+_IFINFOMSG_SIZE = 16
+_NLA_TYPE_MASK = 0x3FFF
+_NLM_F_CREATE, _RTM_NEWLINK = 0x400, 16
+# linux/if_link.h: the network namespace that a link is made in, or moves to, said in three ways.
+_IFLA_NET_NS_PID, _IFLA_NET_NS_FD, _IFLA_TARGET_NETNSID = 19, 28, 46
 
 
 def verify(plan: Plan) -> None:
@@ -242,22 +251,64 @@ def _is_exec(op: Op) -> bool:
 
 
 def _check_undo(plan: Plan) -> Iterator[str]:
+    started = {placed.op.pid for placed in plan.steps() if isinstance(placed.op, Clone)}
     for action in plan.actions:
         if action.track is Track.CHILD:
             if action.undo:
                 yield f"'{action.what}' of the child has undo steps, which only the parent runs"
             continue
-        visible = next((op for op in action.steps if is_host_visible(op)), None)
+        visible = next((op for op in action.steps if is_host_visible(op, started)), None)
         if visible is not None and not action.undo:
-            name = visible.name if isinstance(visible, Call) else "clone3"
-            yield f"'{action.what}' does {name} on the host and does not undo it"
+            yield f"'{action.what}' does {_name(visible)} on the host and does not undo it"
 
 
-def is_host_visible(op: Op) -> bool:
-    """Whether the step leaves something on the host that outlives the parent."""
-    if isinstance(op, Clone):
-        return True
-    if not isinstance(op, Call):
+def _name(op: Op) -> str:
+    match op:
+        case Call():
+            return op.name
+        case Netlink():
+            return op.message.text or "rtnl"
+        case _:
+            return "clone3"
+
+
+def is_host_visible(op: Op, started: Container[Reg] = ()) -> bool:
+    """Whether the step leaves something on the host that outlives the parent.
+
+    ``started``: the registers with the pids of the plan's own processes, whose namespaces go with
+    them.
+    """
+    match op:
+        case Clone():
+            return True
+        case Netlink():
+            return _leaves_link(op.message, started)
+        case Call():
+            creates = any(isinstance(a, Int) and "O_CREAT" in a.text.split("|") for a in op.args)
+            return op.name in _VISIBLE or (op.name in ("openat", "openat2") and creates)
+        case _:
+            return False
+
+
+def _leaves_link(message: Bytes, started: Container[Reg]) -> bool:
+    """Whether an rtnetlink(7) message adds a link that stays outside, or moves one anywhere."""
+    if len(message.value) < _NLMSGHDR.size:
         return False
-    creates = any(isinstance(a, Int) and "O_CREAT" in a.text.split("|") for a in op.args)
-    return op.name in _VISIBLE or (op.name in ("openat", "openat2") and creates)
+    _, kind, flags, *_ = _NLMSGHDR.unpack_from(message.value)
+    if kind != _RTM_NEWLINK:
+        return False
+    places = dict(_attributes(message.value, _NLMSGHDR.size + _IFINFOMSG_SIZE))
+    if not flags & _NLM_F_CREATE:
+        return bool({_IFLA_NET_NS_PID, _IFLA_NET_NS_FD, _IFLA_TARGET_NETNSID} & places.keys())
+    inside = places.get(_IFLA_NET_NS_PID)
+    return not any(hole.offset == inside and hole.reg in started for hole in message.holes)
+
+
+def _attributes(data: bytes, offset: int) -> Iterator[tuple[int, int]]:
+    """(type, place of the value) of each attribute that stands in ``data`` from ``offset``."""
+    while offset + _RTATTR.size <= len(data):
+        length, kind = _RTATTR.unpack_from(data, offset)
+        if length < _RTATTR.size:
+            return
+        yield kind & _NLA_TYPE_MASK, offset + _RTATTR.size
+        offset += (length + 3) & ~3

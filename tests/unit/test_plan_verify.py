@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+from ipaddress import IPv4Interface, IPv4Network
 
 import pytest
 
 from nsrun.diag import NsrunError
-from nsrun.kernel import abi, calls, sockets
+from nsrun.kernel import abi, calls, netlink, sockets
 from nsrun.kernel.values import Bytes, Call, Fmt, Hole, Int, Out, Pointer, Reg, RegKind, Str
 from nsrun.plan.model import Action, Track
 from nsrun.plan.ops import (
@@ -24,6 +25,7 @@ from nsrun.plan.ops import (
     Wait,
 )
 from nsrun.plan.verify import reads, verify, writes
+from tests.support.planning import ROOT, planned
 from tests.support.plans import implied, make_plan
 
 OUTER, INNER, SIGNALS = Reg("outer"), Reg("inner"), Reg("signals")
@@ -268,6 +270,84 @@ def test_what_the_parent_leaves_on_the_host_is_undone(op: Op, name: str) -> None
     assert problems(p(opened(A), op, undo=undo)) == []
     # The child's mounts and namespaces end with it.
     assert problems(c(opened(A), op)) == []
+
+
+RTNL, INDEX = Reg("rtnl"), Reg("index", RegKind.IFINDEX)
+OUT, IN = netlink.End(name="ve-web"), netlink.End(name="eth0", pid=CHILD)
+HOME = netlink.End(name="eth0", netns=B)
+STRANGER = netlink.End(name="eth0", pid=Reg("other", RegKind.PID))
+STAYS = {
+    "a pair": netlink.veth_add(OUT, IN),
+    "a pair that is up": netlink.veth_add(dataclasses.replace(OUT, up=True), IN),
+    "a bridge": netlink.link_add(OUT, "bridge"),
+    "a macvlan": netlink.link_add(OUT, "macvlan", parent=INDEX),
+    "one in a namespace that is there": netlink.link_add(HOME, "dummy"),
+    "one in a namespace of another process": netlink.link_add(STRANGER, "dummy"),
+    "one that moves in": netlink.link_move(INDEX, IN),
+    "one that moves elsewhere": netlink.link_move(INDEX, HOME),
+}
+GOES = {
+    "a macvlan in the container": netlink.link_add(IN, "macvlan", parent=INDEX),
+    "a vlan in the container": netlink.link_add(IN, "vlan", parent=INDEX, tag=7),
+    "a pair in the container": netlink.veth_add(IN, IN),
+    "what is brought up": netlink.link_up(INDEX),
+    "what joins a bridge": netlink.link_join(INDEX, INDEX),
+    "what is deleted": netlink.link_delete(INDEX, "ve-web"),
+    "an address": netlink.address_add(INDEX, IPv4Interface("10.0.0.1/24"), "ve-web"),
+    "a route": netlink.route_add(IPv4Network("10.0.0.0/24"), via="10.0.0.1"),
+    "no message at all": Bytes(bytes(12)),
+    "a message that ends in its header": Bytes(netlink.veth_add(OUT, IN).value[:15]),
+}
+FOUND = p(
+    opened(RTNL),
+    opened(B),
+    sockets.bound_interface(RTNL, save=INDEX),
+    Call(name="getpid", args=(), save=Reg("other", RegKind.PID)),
+)
+
+
+@pytest.mark.parametrize("message", STAYS.values(), ids=STAYS.keys())
+def test_a_link_that_stays_outside_is_undone(message: Bytes) -> None:
+    made = Netlink(socket=RTNL, message=message)
+    assert problems(FOUND, p(made)) == [
+        f"'act' does {message.text} on the host and does not undo it"
+    ]
+    gone = Netlink(socket=RTNL, message=netlink.link_delete(INDEX, "ve-web"))
+    assert problems(FOUND, p(made, undo=(gone,))) == []
+
+
+@pytest.mark.parametrize("message", GOES.values(), ids=GOES.keys())
+def test_what_goes_with_the_container_or_is_no_link_needs_no_undoing(message: Bytes) -> None:
+    assert problems(FOUND, p(Netlink(socket=RTNL, message=message))) == []
+
+
+@pytest.mark.parametrize("name", ["a bridge", "a macvlan"])
+def test_the_childs_own_links_end_with_it(name: str) -> None:
+    found = (opened(A), sockets.bound_interface(A, save=INDEX))
+    assert problems(c(*found, Netlink(socket=A, message=STAYS[name]))) == []
+
+
+def test_every_plan_of_a_pair_is_held_to_it() -> None:
+    """The planner's own: without its undo steps each such plan is refused."""
+    interfaces = [
+        {"name": "eth0", "type": "veth"},
+        {"name": "eth1", "type": "veth", "peer": {"netns": "/run/netns/blue"}},
+        {"name": "eth2", "type": "physical", "parent": "up0"},
+    ]
+    made = planned(ROOT, namespaces=["network"], network={"interfaces": interfaces})
+    forgetful = [
+        dataclasses.replace(action, undo=())
+        if any(isinstance(op, Netlink) for op in action.steps)
+        else action
+        for action in made.actions
+    ]
+    with pytest.raises(NsrunError) as caught:
+        verify(dataclasses.replace(made, actions=tuple(forgetful)))
+    assert [d.summary.split("'")[1].split(",")[0] for d in caught.value.diagnostics] == [
+        "make the veth ve-spec",
+        "make the veth ve-spec+1 there",
+        "move up0 into the container as eth2",
+    ]
 
 
 def test_a_child_that_nobody_kills() -> None:
