@@ -99,16 +99,16 @@ def test_end_of_file(ends: Ends) -> None:
 
 def test_sending_to_nobody_is_an_error_and_no_signal(ends: Ends) -> None:
     """SIGPIPE has its default action in a child: MSG_NOSIGNAL."""
+    # Before the fork: a copy of it in either process would be somebody.
+    os.close(ends[1])
     pid = os.fork()
     if pid == 0:
         signal.signal(signal.SIGPIPE, signal.SIG_DFL)
-        os.close(ends[1])
         try:
             Channel().send(ends[0], Message(tag=Tag.SYNC))
         except StepError as error:
             os._exit(error.errno)
         os._exit(0)
-    os.close(ends[1])
     assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == errno.EPIPE
 
 
