@@ -21,7 +21,7 @@ from nsrun.plan.draft import Draft
 from nsrun.plan.forwarding import Switches
 from nsrun.plan.links import index_of
 from nsrun.plan.model import Plan
-from nsrun.plan.nat import nft_steps, table_name
+from nsrun.plan.nat import KNOWN, is_misread, nft_steps, strangers, table_name
 from nsrun.plan.notify import tell_ready
 from nsrun.plan.ops import Await, Clone, Netlink
 from nsrun.spec.model import InterfaceAddress, Spec
@@ -158,41 +158,72 @@ def _translate(draft: Draft, facts: Facts, wanted: Bridges) -> None:
             why="it was looked for on PATH, in /usr/bin and in /usr/sbin",
         )
         return
-    if out and facts.forwarding is not None:
-        switches = Switches(draft, facts, facts.forwarding, at)
-        for bridge in out:
-            for address in bridge.addresses:
-                switches.open(address.version, bridge.name, shared=False)
     table = table_name(wanted.name)
-    text = _ruleset(wanted, out, closed, table)
-    make, undo = nft_steps(Str(nft), table, text)
+    if facts.forwarding is None or not out:
+        make, undo = nft_steps(Str(nft), table, _ruleset(wanted, out, closed, table, {}))
+        draft.parent(f"translate addresses by the table {table}", make, at=at, undo=(undo,))
+        return
+    switches = Switches(draft, facts, facts.forwarding, at)
+    guarded = {version: switches.guarded(version, ()) for version in (4, 6)}
+    for name in (*guarded[4], *guarded[6]):
+        if is_misread(name):
+            draft.refuse("NS316", f"nft cannot be told of an interface {name!r}", at)
+            return
+    make, undo = nft_steps(Str(nft), table, _ruleset(wanted, out, closed, table, guarded))
+    # Before the first packet is let through, and until none is.
     draft.parent(f"translate addresses by the table {table}", make, at=at, undo=(undo,))
+    for bridge in out:
+        for address in bridge.addresses:
+            switches.open(address.version, bridge.name, shared=False)
 
 
-def _ruleset(wanted: Bridges, out: list[Bridge], closed: list[Bridge], table: str) -> str:
+def _ruleset(
+    wanted: Bridges,
+    out: list[Bridge],
+    closed: list[Bridge],
+    table: str,
+    guarded: Mapping[int, tuple[str, ...]],
+) -> str:
+    chains = {
+        "filter hook forward priority filter": _forwarded(out, closed, guarded),
+        "nat hook postrouting priority srcnat": _leaving(out),
+    }
+    names = ("forwarded", "leaving")
     lines = [
         f'create table inet {table} {{ comment "nsrun: stack {wanted.name}"; }}',
         f"table inet {table} {{",
     ]
-    if closed:
-        lines += [
-            "\tchain forwarded {",
-            "\t\ttype filter hook forward priority filter; policy accept;",
-        ]
-        for bridge in closed:
-            lines.append(f'\t\tiifname "{bridge.name}" oifname != "{bridge.name}" drop')
-            lines.append(f'\t\toifname "{bridge.name}" iifname != "{bridge.name}" drop')
-        lines.append("\t}")
-    if out:
-        lines += [
-            "\tchain leaving {",
-            "\t\ttype nat hook postrouting priority srcnat; policy accept;",
-        ]
-        for bridge in out:
-            for address in bridge.addresses:
-                family = "ip" if address.version == 4 else "ip6"
-                lines.append(
-                    f'\t\t{family} saddr {address.network} oifname != "{bridge.name}" masquerade'
-                )
-        lines.append("\t}")
+    for name, (kind, rules) in zip(names, chains.items(), strict=True):
+        if rules:
+            lines += [f"\tchain {name} {{", f"\t\ttype {kind}; policy accept;"]
+            lines += [f"\t\t{rule}" for rule in rules]
+            lines.append("\t}")
     return "\n".join([*lines, "}", ""])
+
+
+def _forwarded(
+    out: list[Bridge], closed: list[Bridge], guarded: Mapping[int, tuple[str, ...]]
+) -> list[str]:
+    rules = []
+    for bridge in closed:
+        rules.append(f'iifname "{bridge.name}" oifname != "{bridge.name}" drop')
+        rules.append(f'oifname "{bridge.name}" iifname != "{bridge.name}" drop')
+    if not out:
+        return rules
+    rules += KNOWN
+    for version in sorted({address.version for bridge in out for address in bridge.addresses}):
+        rules += strangers(version, guarded.get(version, ()))
+    for bridge in out:
+        rules.append(f'oifname "{bridge.name}" iifname != "{bridge.name}" drop')
+        # No address is translated of what belongs to no connection.
+        rules.append(f'iifname "{bridge.name}" ct state invalid drop')
+    return rules
+
+
+def _leaving(out: list[Bridge]) -> list[str]:
+    return [
+        f'meta nfproto ipv{address.version} iifname "{bridge.name}" '
+        f'oifname != "{bridge.name}" masquerade'
+        for bridge in out
+        for address in bridge.addresses
+    ]

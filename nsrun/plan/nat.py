@@ -36,6 +36,8 @@ _BAD_IN_NAME = frozenset('"\\*')
 # Set on a packet in the forward hook alone, for as long as tables of several containers on one
 # bridge look at it: what one drops no other can let through.
 _OURS = 0x0800_0000
+# What belongs to a connection that was let through, and what goes to a published port.
+KNOWN = ("ct state established,related accept", "ct status dnat accept")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +92,7 @@ def translate(draft: Draft, facts: Facts, network: Network) -> None:
         return
     guarded = (*facts.forwarding.ipv4, *facts.forwarding.ipv6)
     for name in (*(way.link for way in ways), *guarded):
-        if _BAD_IN_NAME & set(name):
+        if is_misread(name):
             draft.refuse("NS316", f"nft cannot be told of an interface {name!r}", at)
             return
     for port in network.ports:
@@ -117,6 +119,11 @@ def translate(draft: Draft, facts: Facts, network: Network) -> None:
 
 def table_name(container: str) -> str:
     return f"nsrun-{container}"
+
+
+def is_misread(interface: str) -> bool:
+    """Whether nft(8) would take the name for something else: a pattern, or the end of a string."""
+    return bool(_BAD_IN_NAME & set(interface))
 
 
 def nft_steps(nft: Str, table: str, text: str) -> tuple[Spawn, Spawn]:
@@ -290,21 +297,25 @@ def _unmarked(ways: list[Way]) -> Iterator[str]:
         yield f"meta mark set meta mark & {0xFFFF_FFFF ^ _OURS:#x}"
 
 
+def strangers(version: int, names: Iterable[str]) -> Iterator[str]:
+    """By what nsrun alone has opened come no packets of others.
+
+    What stays on a bridge is seen in the forward hook too, where br_netfilter is loaded.
+    """
+    others = f"meta nfproto ipv{version} meta mark & {_OURS:#x} == 0"
+    yield from (f'{others} iifname "{n}" oifname != "{n}" drop' for n in names)
+
+
 def _guard(network: Network, ways: list[Way], switches: Switches) -> Iterator[str]:
-    """What may be forwarded: what belongs to a connection that was let through, what goes to a
-    published port, and what the container sends.
+    """What may be forwarded: what is known, and what the container sends.
 
     An accepted packet still meets the chains of other tables.
     """
-    yield "ct state established,related accept"
-    yield "ct status dnat accept"
+    yield from KNOWN
     for version in (4, 6):
         links = [way.link for way in ways if way.version == version]
-        if names := switches.guarded(version, links) if links else ():
-            # By what nsrun alone has opened come no packets of others. What stays on a bridge is
-            # seen here too, where br_netfilter is loaded.
-            others = f"meta nfproto ipv{version} meta mark & {_OURS:#x} == 0"
-            yield from (f'{others} iifname "{n}" oifname != "{n}" drop' for n in names)
+        if links:
+            yield from strangers(version, switches.guarded(version, links))
     for way in ways:
         # From elsewhere only published ports are reached, also by who knows the address.
         yield f'{_to(way)}oifname "{way.link}" iifname != "{way.link}" drop'

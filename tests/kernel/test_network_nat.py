@@ -19,6 +19,8 @@ from tests.support.requires import requires
 
 pytestmark = requires("root", "ip", "ping", "nft")
 
+# What the planner refuses is refused before either executor is asked.
+planner = pytest.mark.parametrize("executor", ["native"], indirect=True)
 INTERNET = Path("/run/netns/internet")
 WAIT = "echo there; read x"
 OUTSIDE = {4: "203.0.113.2", 6: "fd00:cafe::2"}
@@ -246,7 +248,7 @@ def test_the_last_container_switches_off(
 
 def test_many_come_and_go_at_once(root_box: Box, lab: Lab) -> None:
     lab.internet()
-    files = [root_box.spec(command=["/bin/true"], **spec(f"c{n}", nat(n))) for n in range(3)]
+    files = [root_box.spec(command=["/bin/true"], **spec(f"c{n}", nat(n))) for n in range(2)]
     with lab.unchanged():
         for _ in range(2):
             runs = [root_box.runner.start("run", file) for file in files]
@@ -296,6 +298,7 @@ def test_any_name_of_a_bridge_is_only_a_name(name: str, root_box: Box, lab: Lab)
         assert root_box.out(ping, **spec("web", network)) == "0"
 
 
+@planner
 @pytest.mark.parametrize("name", ['b"r', "b\\r", "br*"])
 def test_a_name_that_nft_would_misread_is_refused(name: str, root_box: Box, lab: Lab) -> None:
     say("ip", "link", "add", "name", name, "type", "bridge")
@@ -304,6 +307,7 @@ def test_a_name_that_nft_would_misread_is_refused(name: str, root_box: Box, lab:
         assert "NS316" in said or "bridge" in said
 
 
+@planner
 def test_without_nft_it_is_named(root_box: Box, lab: Lab) -> None:
     lab.internet()
     hide = 'for f in /usr/sbin/nft /sbin/nft; do mount --bind /dev/null $f; done; exec "$@"'

@@ -18,6 +18,8 @@ from tests.support.requires import requires
 
 pytestmark = requires("root", "ip", "nft")
 
+# What the planner refuses is refused before either executor is asked.
+planner = pytest.mark.parametrize("executor", ["native"], indirect=True)
 INTERNET = Path("/run/netns/internet")
 WAIT = "echo there; read x"
 HOST = {4: "203.0.113.1", 6: "fd00:cafe::1"}
@@ -212,6 +214,7 @@ def test_the_container_does_not_reach_the_loopback(root_box: Box, lab: Lab, net:
         stop(run)
 
 
+@planner
 def test_on_the_loopback_of_ipv6_it_is_refused(root_box: Box, lab: Lab) -> None:
     with lab.unchanged():
         said = root_box.refused(**spec(published("[::1]:8080:80")))
@@ -255,6 +258,7 @@ def test_an_address_that_no_interface_has(root_box: Box, lab: Lab) -> None:
     assert '"198.51.100.4:8080:80"' in said
 
 
+@planner
 def test_more_ports_than_can_be_held(root_box: Box, lab: Lab) -> None:
     with lab.unchanged():
         said = root_box.refused(**spec(published("10000-19999:10000-19999")))

@@ -20,6 +20,8 @@ from tests.support.rootfs import make_rootfs
 
 pytestmark = requires("root", "ip", "userns")
 
+# What the planner refuses is refused before either executor is asked.
+planner = pytest.mark.parametrize("executor", ["native"], indirect=True)
 INTERNET = Path("/run/netns/internet")
 WAIT = "echo there; read x"
 NAMESPACES = ["user", "mount", "pid", "network"]
@@ -170,6 +172,7 @@ def test_slirp4netns_where_pasta_cannot_be_had(
         assert not state(box).exists()
 
 
+@planner
 @requires("slirp4netns")
 def test_slirp4netns_publishes_no_ports(user_box: Box, user_lab: Lab) -> None:
     with mounted("/dev/null", "/usr/bin/pasta"):
@@ -178,6 +181,7 @@ def test_slirp4netns_publishes_no_ports(user_box: Box, user_lab: Lab) -> None:
     assert "apt install passt" in said
 
 
+@planner
 def test_without_either_the_package_is_named(user_box: Box, user_lab: Lab) -> None:
     with mounted("/dev/null", "/usr/bin/pasta"), mounted("/dev/null", "/usr/bin/slirp4netns"):
         said = user_box.refused(**spec())

@@ -305,6 +305,13 @@ def test_a_network_without_a_way_out(stacks: Stacks, lab: Lab) -> None:
     assert pings("shop-out", "203.0.113.2") == 0
     assert pings("shop-in", "203.0.113.2") != 0
     assert pings("shop-in", "10.78.0.1") == 0
+    # Neither is the host a router now, nor are the networks a way into each other.
+    lab.ip("-n internet route add 10.79.0.0/24 via 203.0.113.1")
+    inner = json.loads(stacks.runner.run("inspect", "shop-out").ok())
+    assert "10.79.0.2" in json.dumps(inner)
+    lost = "ping -qc1 -W1 10.79.0.2 >/dev/null; echo $?"
+    assert lab.inside("internet", "sh", "-c", lost) == "1\n"
+    assert pings("shop-out", "10.79.0.1") == 0
     stacks.down()
     for name in ("up0",):
         lab.ip(f"link del {name}")
