@@ -55,7 +55,7 @@ class Placed(str):
     def __str__(self) -> str:
         return self
 
-    def part(self, begin: int, end: int) -> Placed:
+    def _part(self, begin: int, end: int) -> Placed:
         """The characters between two offsets, with their places."""
         made = Placed(self[begin:end])
         first = max(bisect.bisect_right(self._marks, (begin, "\U0010ffff")) - 1, 0)
@@ -68,7 +68,7 @@ class Placed(str):
         )
         return made
 
-    def same_place(self, text: str) -> Placed:
+    def _same_place(self, text: str) -> Placed:
         """Other text, placed where this one begins."""
         made = Placed(text)
         made._marks = tuple((0, m[1], m[2], max(m[3], m[2]), m[4]) for m in self._marks[:1])
@@ -432,10 +432,10 @@ def _indent(
     parts: list[Placed] = []
     at = 0
     for number, line in enumerate(text.split("\n")):
-        here = text.part(at, at + len(line) + 1)
+        here = text._part(at, at + len(line) + 1)
         at += len(line) + 1
         if first if number == 0 else (line or blank):
-            parts.append(here.same_place(space) if here._marks else Placed(space))
+            parts.append(here._same_place(space) if here._marks else Placed(space))
         parts.append(here)
     return concat(parts)
 
@@ -445,7 +445,7 @@ def _trim(text: str, chars: str | None = None) -> str:
     if not isinstance(text, Placed):
         return filters.do_trim(text, chars)
     begin = len(text) - len(text.lstrip(chars))
-    return text.part(begin, max(begin, len(text.rstrip(chars))))
+    return text._part(begin, max(begin, len(text.rstrip(chars))))
 
 
 @pass_eval_context
@@ -460,7 +460,7 @@ def _join(context: Any, value: Iterable[Any], d: str = "", attribute: Any = None
         if parts and isinstance(before, Placed) and before._marks:
             last = Placed(before)
             last._marks = (before._marks[-1],)
-            parts.append(last.same_place(str(d)))
+            parts.append(last._same_place(str(d)))
         elif parts:
             parts.append(str(d))
         parts.append(item if isinstance(item, str) else _text(item))

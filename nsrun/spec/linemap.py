@@ -98,6 +98,14 @@ class LineMap:
             rendered=span.line,
         )
 
+    def line(self, number: int) -> str:
+        """A line of the rendered text, "" behind its end."""
+        if not 1 <= number <= len(self._lines):
+            return ""
+        start = self._lines[number - 1]
+        end = self.text.find("\n", start)
+        return self.text[start : end if end >= 0 else None]
+
     def lines(self) -> Iterable[tuple[TemplateSpan, str]]:
         """Each line of the text with the place of its first character."""
         lines = self.text.split("\n")
@@ -132,10 +140,8 @@ class LineMap:
 
     def _values(self, index: int, last: int) -> tuple[str, ...]:
         found: dict[str, None] = {}
-        for segment in self.segments[index:]:
-            if (segment.start >= last and segment.start > self.segments[index].start) or len(
-                found
-            ) >= _VALUES_MAX:
+        for number in range(index, max(bisect.bisect_left(self._starts, last), index + 1)):
+            found.update(dict.fromkeys(self.segments[number].values))
+            if len(found) >= _VALUES_MAX:
                 break
-            found.update(dict.fromkeys(segment.values))
         return tuple(found)

@@ -46,8 +46,7 @@ class Rendered:
         if found.span is None:
             return found
         span = self.map.place(found.span)
-        lines = self.text.split("\n")
-        line = lines[span.rendered - 1].strip() if span.rendered <= len(lines) else ""
+        line = self.map.line(span.rendered).strip()
         note = f"line {span.rendered} of what it renders to: {quote(line, 100)}"
         return replace(found, span=span, notes=(*found.notes, note) if line else found.notes)
 

@@ -188,6 +188,14 @@ def test_files_that_cannot_be_read() -> None:
         ("a\n{{ values.l.append(1) }}", "NS109", "2:1"),
         ("a\n{{ '{0.__class__}'.format(1) }}", "NS109", "2:1"),
         ("a\n{{ values.l | map('upper') }}", "NS109", "2:1"),
+        ("a\n{{ cycler.__init__.__globals__ }}", "NS109", "2:1"),
+        ("a\n{{ ''|attr('__class__') }}", "NS109", "2:1"),
+        ("a\n{{ [1] | map(attribute='__class__') | list }}", "NS109", "2:1"),
+        ("a\n{{ ('{0.__class__}'|attr('format'))(1) }}", "NS109", "2:1"),
+        ("a\n{% macro m() %}x{% endmacro %}{{ m()._marks }}", "NS109", "2:1"),
+        ("a\n{{ values.s._path }}", "NS109", "2:1"),
+        ("a\n{{ self._TemplateReference__context }}", "NS109", "2:1"),
+        ("a\n{{ range.__globals__ }}", "NS109", "2:1"),
         ("a\n{{ values.w.update }}", "NS109", "2:1"),
         ("a\n{{ range(100001) }}", "NS110", "2:1"),
         ("a\n{{ 'a' * 10**9 }}", "NS110", "2:1"),
@@ -200,7 +208,7 @@ def test_files_that_cannot_be_read() -> None:
     ],
 )
 def test_where_it_is_wrong(text: str, code: str, place: str) -> None:
-    assert told(text, "l=[1, 2]", "w.here=1") == (code, f"web.yaml.j2:{place}")
+    assert told(text, "l=[1, 2]", "w.here=1", "s=x") == (code, f"web.yaml.j2:{place}")
 
 
 @pytest.mark.parametrize(
