@@ -38,7 +38,12 @@ _READY = (
     'ready=$({ "$@" 3>&1 >/dev/null & echo $! >"$pid"; } | head -c 1); [ "$ready" = 1 ] && exit; '
     '[ -f "$pid" ] && rm "$pid"; exit 1'
 )
-_END = 'read -r pid <"$1" && kill -KILL "$pid" 2>/dev/null; rm -f "$1"'
+# A pid that has come to be another process's is left alone.
+_END = (
+    '{ read -r pid <"$1" && read -r name <"/proc/$pid/comm" && '
+    'case $name in pasta* | passt* | slirp4netns) kill -KILL "$pid" ;; esac; } 2>/dev/null; '
+    'rm -f "$1"'
+)
 
 
 def helper(facts: Facts) -> str | None:

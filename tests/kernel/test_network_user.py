@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -208,6 +209,25 @@ def test_it_ends_with_the_container(
         run.process.wait(10)
         assert wait_for(lambda: not runs(pid))
         assert wait_for(lambda: not state(user_box).exists()), os.listdir(state(user_box))
+
+
+@requires("pasta")
+def test_a_pid_that_is_no_longer_its_own_is_not_killed(
+    user_box: Box, user_lab: Lab, tun: Path
+) -> None:
+    other = subprocess.Popen(["sleep", "60"], user=user_box.runner.user.uid)
+    try:
+        with user_box.running(WAIT, **spec()) as run:
+            run.line()
+            pid = mover(user_box)
+            (state(user_box) / "u.usernet").write_text(f"{other.pid}\n")
+            stop(run)
+        assert other.poll() is None
+        assert not runs(pid)
+        assert not state(user_box).exists()
+    finally:
+        other.kill()
+        other.wait()
 
 
 @requires("pasta")
