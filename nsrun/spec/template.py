@@ -7,6 +7,7 @@ seen by :func:`nsrun.spec.text.recording`.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
@@ -113,8 +114,10 @@ class _Work:
         except (TimeoutError, ConnectionError):
             answer = None
         finally:
-            os.kill(pid, signal.SIGKILL)
-            status = os.waitpid(pid, 0)[1]
+            # With SIGCHLD ignored, as a caller may leave it, there is nothing to wait for.
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, signal.SIGKILL)
+                status = os.waitpid(pid, 0)[1]
         return self._result(answer, status, file)
 
     def _serve(self, connection: socket.socket, main: str) -> dict[str, Any] | None:

@@ -32,6 +32,7 @@ from nsrun.spec.words import did_you_mean, found, quote
 # kernel ends what does not come back from a single operation.
 CPU_SECONDS = 1.0
 CPU_KILL = 1.4
+_CPU_LIMIT = 4
 # What rendering may take beside what the process has already.
 MEMORY = 256 << 20
 _MARKS_MAX = 200_000
@@ -104,13 +105,16 @@ def _limit() -> None:
     for kind, limit in (
         (resource.RLIMIT_AS, size + MEMORY),
         (resource.RLIMIT_CORE, 0),
-        (resource.RLIMIT_CPU, 4),
+        (resource.RLIMIT_CPU, _CPU_LIMIT),
     ):
         hard = resource.getrlimit(kind)[1]
         limit = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(kind, (limit, hard))
     signal.signal(signal.SIGPROF, _time_is_up)
-    signal.signal(signal.SIGVTALRM, signal.SIG_DFL)
+    for number in (signal.SIGVTALRM, signal.SIGXCPU):
+        signal.signal(number, signal.SIG_DFL)
+    # A mask is inherited too.
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     signal.setitimer(signal.ITIMER_PROF, CPU_SECONDS)
     # setitimer(2): ITIMER_VIRTUAL counts user time, and its signal ends the process.
     signal.setitimer(signal.ITIMER_VIRTUAL, CPU_KILL)

@@ -60,6 +60,14 @@ def test_the_listing_has_the_lines_shown(tmp_path: Path) -> None:
             assert shown in printed
 
 
+def test_the_template_runs(tmp_path: Path) -> None:
+    (tmp_path / "web.yaml.j2").write_text(block("jinja", "values.scratch"))
+    (tmp_path / "prod.yaml").write_text("name: prod\nscratch: [/opt]\n")
+    done = run(tmp_path, "web.yaml.j2", "--values", "prod.yaml", "--set", "scratch[0]=/tmp")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[-1].split()[-1] == "/tmp"
+
+
 def test_every_command_is_listed() -> None:
     rows = re.findall(r"^\| `nsrun ([a-z\\|]+)", README, re.MULTILINE)
     assert {word for row in rows for word in row.split("\\|")} == set(COMMANDS)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -436,6 +437,23 @@ def test_every_command_takes_values(words: tuple[str, ...]) -> None:
     assert without.returncode != 0
     assert "`values.h` is not defined" in without.stderr
     assert "web.yaml.j2:1:21" in without.stderr
+
+
+def _inherited() -> None:
+    """What a caller may leave to its children: ignored and blocked signals."""
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    signal.signal(signal.SIGXCPU, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGPROF, signal.SIGVTALRM, signal.SIGXCPU})
+
+
+def test_the_callers_signals_change_nothing() -> None:
+    loops = "{% for i in range(10**5) %}" * 3 + "{% endfor %}" * 3
+    for text, status in (("a{{ 1 }}", 0), (loops, 1), ("{{ (10 ** 9) ** (10 ** 9) }}", 1)):
+        done = subprocess.run(
+            [sys.executable, "-m", "nsrun", "render", write(text)],
+            capture_output=True, text=True, preexec_fn=_inherited,
+        )  # fmt: skip
+        assert (done.returncode, "NS110" in done.stderr) == (status, status == 1), done
 
 
 def test_env_takes_a_name_alone() -> None:
