@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,12 +15,15 @@ import pytest
 
 from tests.support.box import Box, Running, wait_for
 from tests.support.lab import Lab, say
+from tests.support.packets import Net, container_of
 from tests.support.requires import requires
 
 pytestmark = requires("root", "ip", "ping")
 
 NAMESPACES = ["mount", "network"]
 WAIT = "echo there; read x"
+# Seconds; less than nsrun waits for a name, longer than it takes from its first child to it.
+HELD = 0.2
 
 
 def spec(*interfaces: dict[str, Any], **network: Any) -> dict[str, Any]:
@@ -273,8 +277,9 @@ def groups() -> Iterator[ExitStack]:
         yield stack
 
 
-def started(box: Box, groups: ExitStack, file: Path) -> Any:
-    """A run in a process group of its own, which has come to its command."""
+def started(box: Box, groups: ExitStack, file: Path, held: Net | None = None) -> Any:
+    """A run in a process group of its own, which has come to its command; ``held`` is closed
+    shortly after it has begun to make its network."""
     process = box.runner.start(file, process_group=0)
 
     def end() -> None:
@@ -283,32 +288,42 @@ def started(box: Box, groups: ExitStack, file: Path) -> Any:
         process.communicate()
 
     groups.callback(end)
+    if held is not None:
+        assert wait_for(lambda: is_under_way(process), 20)
+        time.sleep(HELD)
+        held.close()
     line = process.stdout.readline()
     assert line == "there\n", process.communicate()[1]
     return process
 
 
-def test_a_name_in_passing_is_waited_for(root_box: Box, lab: Lab, groups: ExitStack) -> None:
+def is_under_way(process: Any) -> bool:
+    """Whether it has a child, or tells of a failure already."""
+    own = Path(f"/proc/{process.pid}")
+    children = (own / f"task/{process.pid}/children").read_text()
+    return bool(children) or b"@outcome" in (own / "cmdline").read_bytes()
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
+def test_a_name_in_passing_is_waited_for(
+    elsewhere: bool, root_box: Box, lab: Lab, groups: ExitStack
+) -> None:
     """The kernel takes down the namespace of a killed run some time after it."""
-    file = root_box.spec(command=WAIT, **PAIR)
-    with lab.unchanged():
-        for _ in range(5):
-            run = started(root_box, groups, file)
-            os.killpg(run.pid, signal.SIGKILL)
-            run.communicate(timeout=10)
-        stop(Running(process=started(root_box, groups, file)))
-
-
-def test_the_same_in_another_namespace(root_box: Box, lab: Lab, groups: ExitStack) -> None:
-    blue = lab.namespace("blue")
+    peer = {"netns": str(lab.namespace("blue")), "name": "web0"} if elsewhere else {}
+    file = root_box.spec(command=WAIT, **spec(veth("10.1.0.2/24", **peer)))
     before = lab.everywhere()
-    file = root_box.spec(command=WAIT, **spec(veth(netns=str(blue), name="web0")))
-    for _ in range(3):
-        run = started(root_box, groups, file)
+    run = started(root_box, groups, file)
+    for held in (False, True):
+        # A socket keeps the namespace, and it goes down only when the next start has met it.
+        sockets = Net()
+        if held:
+            sockets.server(container_of(run), "udp", "10.1.0.2")
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate(timeout=10)
-    stop(Running(process=started(root_box, groups, file)))
-    assert wait_for(lambda: lab.everywhere() == before)
+        assert not held or lab.everywhere() != before
+        run = started(root_box, groups, file, sockets)
+    stop(Running(process=run))
+    assert wait_for(lambda: lab.everywhere() == before), lab.everywhere()
 
 
 def test_nothing_is_left_of_a_killed_run(root_box: Box, lab: Lab) -> None:
