@@ -44,8 +44,8 @@ def plan(spec: Spec, facts: Facts, *, notify: str = "") -> Plan:
     _require(draft, facts)
     who = identity(draft, facts)
     started = launch(draft, facts, who)
-    network.connect(draft, facts, started)
-    tree = _furnish(draft, facts, who, started)
+    connected = network.connect(draft, facts, started)
+    tree = _furnish(draft, facts, who, started, connected)
     pty = process.open_terminal(draft, who, started, tree)
     # Detached, a standard input that is to be held open is the monitor's to hold, for attach.
     held = bool(notify) and spec.stdin == "open"
@@ -85,7 +85,9 @@ def _require_right(draft: Draft, facts: Facts, namespace: Namespace, at: str) ->
 # --- namespaces and mounts -------------------------------------------------------------------
 
 
-def _furnish(draft: Draft, facts: Facts, who: Identity, started: Launch) -> Tree | None:
+def _furnish(
+    draft: Draft, facts: Facts, who: Identity, started: Launch, connected: bool
+) -> Tree | None:
     """From fresh namespaces to a tree with everything in it, not yet entered."""
     spec = draft.spec
     sources = mounts.Sources()
@@ -99,7 +101,7 @@ def _furnish(draft: Draft, facts: Facts, who: Identity, started: Launch) -> Tree
     process.set_names(draft)
     process.loopback_up(draft)
     if not new_mount:
-        network.furnish(draft, started)
+        network.furnish(draft, started, connected)
         process.write_sysctls(draft, who, None)
         return None
     rootfs.enter_propagation(draft)
@@ -108,7 +110,7 @@ def _furnish(draft: Draft, facts: Facts, who: Identity, started: Launch) -> Tree
     tree = _root(draft, facts, who, started, taken)
     if tree is not None:
         mount_defaults(draft, facts, who, tree)
-    network.furnish(draft, started)
+    network.furnish(draft, started, connected)
     process.write_sysctls(draft, who, tree)
     if tree is None:
         return None

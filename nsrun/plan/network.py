@@ -19,11 +19,12 @@ def _network(draft: Draft) -> Network | None:
     return draft.spec.network if draft.spec.new(NamespaceType.NETWORK) else None
 
 
-def connect(draft: Draft, facts: Facts, started: Launch) -> None:
-    """The launcher's part, while the child mounts; the child waits for it in ``furnish``."""
+def connect(draft: Draft, facts: Facts, started: Launch) -> bool:
+    """The launcher's part, while the child mounts. Whether there is one, which the child has to
+    wait for in ``furnish``."""
     network = _network(draft)
     if network is None:
-        return
+        return False
     before = len(draft.actions)
     if network.interfaces:
         # pyroute2 takes longer to import than all the rest: only who has interfaces pays.
@@ -32,20 +33,21 @@ def connect(draft: Draft, facts: Facts, started: Launch) -> None:
         links.connect(draft, facts, started, network)
     nat.translate(draft, facts, network)
     usernet.attach(draft, facts, started, network)
-    if len(draft.actions) > before:
+    return len(draft.actions) > before
+
+
+def furnish(draft: Draft, started: Launch, connected: bool) -> None:
+    """The child's part: what it makes itself, addresses and routes."""
+    network = _network(draft)
+    if network is None:
+        return
+    if connected:
+        # Here, not in `connect`: trees of the host are sent before it, and taken in that order.
         draft.parent(
             "tell the child that its network is there",
             Signal(sync="linked", channel=started.outer),
             at="network",
         )
-
-
-def furnish(draft: Draft, started: Launch) -> None:
-    """The child's part: what it makes itself, addresses and routes."""
-    network = _network(draft)
-    if network is None:
-        return
-    if any(isinstance(op, Signal) and op.sync == "linked" for a in draft.actions for op in a.steps):
         draft.child(
             "wait for the network", Wait(sync="linked", channel=started.inner), at="network"
         )

@@ -12,7 +12,7 @@ from nsrun.kernel.facts import Kind, PathFact
 from nsrun.kernel.values import RegKind
 from nsrun.plan.codec import dumps
 from nsrun.plan.model import Action, Plan, Track
-from nsrun.plan.ops import Netlink, Op, Signal, Wait
+from nsrun.plan.ops import Netlink, Op, ReceiveFd, SendFd, Signal, Wait
 from nsrun.plan.registers import registers
 from tests.support.planning import (
     EVERY_CAPABILITY,
@@ -189,6 +189,24 @@ def test_routes_come_after_every_address() -> None:
     texts = sent(interfaces(VETH, second, routes=[{"to": "default", "via": "10.1.0.1"}]),
                  Track.CHILD)  # fmt: skip
     assert [text.split()[0] for text in texts] == ["link", "addr", "link", "addr", "route"]
+
+
+def test_trees_of_the_host_and_the_network_arrive_in_the_order_they_are_sent() -> None:
+    """An idmapped rootfs comes from the launcher too, before the child waits for the network."""
+    there = {t: PathFact(kind=Kind.FOLDER, mode=0o755) for t in ("/", "/proc", "/sys", "/dev")}
+    plan = planned(
+        knowing(
+            ROOT, paths={"/srv/root": PathFact(kind=Kind.FOLDER, mode=0o755)}, targets=there
+        ),
+        name="web",
+        namespaces=["user", "mount", "network"],
+        idmap={"uid": ["0:100000:65536"], "gid": ["0:100000:65536"]},
+        rootfs="/srv/root",
+        network={"interfaces": [VETH]},
+    )
+    sent_ = [p.op.sync for p in plan.track(Track.PARENT) if isinstance(p.op, Signal | SendFd)]
+    taken = [p.op.sync for p in plan.track(Track.CHILD) if isinstance(p.op, Wait | ReceiveFd)]
+    assert sent_ == taken == ["mapped", "rootfs", "linked"]
 
 
 # --- registers ----------------------------------------------------------------------------------
