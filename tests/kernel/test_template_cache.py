@@ -1,4 +1,4 @@
-"""A run from a template is as warm as any: what it was rendered from is what its plan depends on."""
+"""A run from a template is as warm as any: its plan depends on what it was rendered from."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def test_a_variable_that_changes(warm: Warm) -> None:
         ("values.yaml", "name: two\nfolders: [/tmp]\n", "two"),
         ("parts.j2", PARTS.replace("size={{", "mode=0700,size={{"), "one"),
         ("extra.j2", "domainname: x\n", "one"),
-        ("web.yaml.j2", "namespaces: [user, uts]\nhostname: three\ncommand: 'hostname; echo a'\n", "three"),
+        ("web.yaml.j2", "namespaces: [user, uts]\nhostname: three\ncommand: 'hostname; echo a'\n",
+         "three"),
     ],
 )  # fmt: skip
 def test_a_file_that_changes(warm: Warm, name: str, text: str, printed: str) -> None:
