@@ -271,6 +271,19 @@ def test_its_switches_come_back_too(root_box: Box, lab: Lab) -> None:
     assert {k: Path("/proc/sys/net", k).read_text().strip() for k in switches} == switches
 
 
+def test_a_later_run_hands_back_what_there_is_then(root_box: Box, lab: Lab) -> None:
+    """Its plan is none to keep, for the next run or for another machine."""
+    wire(lab)
+    file = root_box.spec(command="true", **spec("web", {"name": "phys0", "type": "physical"}))
+    for address in ("10.7.0.7/24", "10.7.0.8/24"):
+        lab.ip(f"addr add {address} dev phys0")
+        with lab.unchanged(CARRIER):
+            root_box.runner.run(file).ok()
+    said = root_box.runner.run("compile", file, "-o", root_box.folder / "compiled")
+    assert "NS407" in said.stderr
+    assert "it hands back phys0 as it is now" in said.stderr
+
+
 def test_a_start_that_fails_hands_back_too(root_box: Box, lab: Lab) -> None:
     wire(lab)
     lab.ip("addr add 10.7.0.7/24 dev phys0")
