@@ -17,6 +17,8 @@ def executor() -> str:
     """The cache is the native launcher's; `""`: what nsrun chooses."""
     return ""
 
+OTHER = "namespaces: [user, uts]\nhostname: three\ncommand: 'hostname; echo a'\n"
+
 
 class Warm:
     """A template run by the installed launcher, and what makes it think again."""

@@ -252,6 +252,12 @@ def test_lines_of_a_loop_are_at_its_body(tmp_path: Path) -> None:
     assert found == [(2, "- 1"), (3, "  y"), (2, "- 2"), (3, "  y"), (5, "end")]
 
 
+def test_what_a_filter_makes_anew_is_at_its_tag(tmp_path: Path) -> None:
+    text = "a\n{% filter upper %}\nb\nc\n{% endfilter %}\n{{ 'd\ne' | title }}\nf\n"
+    found = lines_of(tmp_path, text)
+    assert found == [(1, "a"), (2, "B"), (2, "C"), (6, "D"), (6, "E"), (8, "f")]
+
+
 @pytest.mark.parametrize("text", ["", "{# nothing #}", "{% if false %}a{% endif %}"])
 def test_what_renders_to_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "main.j2").write_text(text)
