@@ -191,14 +191,27 @@ def _link_add(
     return message.bytes(made, _RTM_NEWLINK, _NLM_F_CREATE | _NLM_F_EXCL, text)
 
 
-def link_move(index: Reg, end: End) -> Bytes:
-    """RTM_NEWLINK: an interface that is there goes into another namespace by ``end``'s name."""
+def link_move(index: Reg | int, end: End, *, new_index: Reg | int | None = None) -> Bytes:
+    """RTM_NEWLINK: an interface that is there goes into another namespace by ``end``'s name.
+
+    ``new_index``: its number there (EBUSY where another has it); None keeps the old one where it
+    is free. An ``index`` that is a number was asked for in this way.
+    """
     message = _Message()
     moved = ifinfmsg()
-    moved["index"] = message.hole(index)
-    moved["attrs"] = end.fill(moved, message)
-    text = f"link set %{index.name} name {end.name}{end.words()}"
+    moved["index"] = message.hole(index) if isinstance(index, Reg) else index
+    attributes = end.fill(moved, message)
+    text = f"link set {_shown(index)} name {end.name}{end.words()}"
+    if new_index is not None:
+        number = message.hole(new_index) if isinstance(new_index, Reg) else new_index
+        attributes.append(("IFLA_NEW_IFINDEX", number))
+        text += f" index {_shown(new_index)}"
+    moved["attrs"] = attributes
     return message.bytes(moved, _RTM_NEWLINK, 0, text)
+
+
+def _shown(index: Reg | int) -> str:
+    return f"%{index.name}" if isinstance(index, Reg) else str(index)
 
 
 def link_join(index: Reg, master: Reg) -> Bytes:

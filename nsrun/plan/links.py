@@ -12,7 +12,7 @@ undo steps only make sure that it has happened when nsrun ends.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from nsrun.kernel import abi, calls, netlink, sockets
 from nsrun.kernel.abi import CloneFlag, OpenFlag
@@ -31,6 +31,10 @@ _OUTSIDE = (
     LinkType.VLAN,
     LinkType.PHYSICAL,
 )
+
+
+# What the kernel counts up to in a namespace of a container's own comes nowhere near.
+_FIRST_INSIDE = 1_000_000
 
 
 def _lifted_inside(interface: Interface) -> bool:
@@ -119,6 +123,7 @@ class _Outer:
     started: Launch
     rtnl: Reg
     published: bool
+    moved: list[str] = field(default_factory=list)
 
     def veth(self, interface: Interface, name: str) -> None:
         """A pair whose outer end is in the caller's namespace."""
@@ -150,7 +155,8 @@ class _Outer:
         draft, peer = self.draft, interface.peer
         path = peer.netns or self.of_container(interface)
         where = f"{interface.path}.peer.{'netns' if peer.netns is not None else 'container'}"
-        rtnl, inet = self.sockets_of(path, where, name)
+        inet = draft.reg("inet")
+        rtnl = self.rtnl_of(path, where, name, inet)
         index = draft.reg(name, RegKind.IFINDEX)
         end = netlink.End(name=name, mtu=interface.mtu, up=True)
         draft.parent(
@@ -189,26 +195,32 @@ class _Outer:
         """An interface that is there moves in, and back by its old name when the run ends.
 
         Left to itself the kernel would give it to the initial namespace. An interface that moves
-        goes down and loses its addresses and routes: it gets them again.
+        goes down and loses its addresses and routes: it gets them again. It has a number inside
+        that is known before, so that there is no moment in which it could not be taken back.
         """
         draft = self.draft
         parent = interface.parent or interface.name
         found = self.find(parent, f"{interface.path}.parent", "the interface")
         inside = Fmt(("/proc/", self.started.child, "/ns/net"))
         home = draft.reg("home")
-        rtnl, inet = self.sockets_of(inside, interface.path, interface.name, home=home)
-        index = draft.reg(interface.name, RegKind.IFINDEX)
-        moved = netlink.End(name=interface.name, pid=self.started.child)
+        rtnl = self.rtnl_of(inside, interface.path, interface.name, home=home)
+        self.moved.append(parent)
+        number = _FIRST_INSIDE + len(self.moved)
+        there = netlink.End(name=interface.name, pid=self.started.child)
         back = netlink.End(name=parent, netns=home)
+        as_before = netlink.link_move(number, back, new_index=found)
         draft.parent(
             f"move {parent} into the container as {interface.name}",
-            Netlink(socket=self.rtnl, message=netlink.link_move(found, moved)),
-            sockets.bind_to_interface(inet, interface.name),
-            sockets.bound_interface(inet, save=index),
-            calls.close(inet),
+            Netlink(
+                socket=self.rtnl, message=netlink.link_move(found, there, new_index=number)
+            ),
             at=interface.path,
             undo=(
-                Netlink(socket=rtnl, message=netlink.link_move(index, back)),
+                # EBUSY: somebody else's has its old number by now, and it gets another.
+                Netlink(socket=rtnl, message=as_before, accept=("EBUSY",)),
+                Netlink(
+                    socket=rtnl, message=netlink.link_move(number, back), accept=("ENODEV",)
+                ),
                 *self.as_it_was(parent),
             ),
         )
@@ -271,17 +283,17 @@ class _Outer:
             )
         return f"/proc/{pid}/ns/net"
 
-    def sockets_of(
-        self, path: str | Fmt, at: str, name: str, home: Reg | None = None
-    ) -> tuple[Reg, Reg]:
-        """A rtnetlink and a plain socket of the network namespace at ``path``.
+    def rtnl_of(
+        self, path: str | Fmt, at: str, name: str, inet: Reg | None = None, home: Reg | None = None
+    ) -> Reg:
+        """A rtnetlink of the network namespace at ``path``, and ``inet``, a plain socket there.
 
         A socket belongs to the namespace it was made in (network_namespaces(7)). The launcher is
         away for no more than two calls, and back before anything else is undone.
         """
         draft = self.draft
         home = home or draft.reg("home")
-        there, rtnl, inet = draft.reg(f"{name}_ns"), draft.reg("rtnl"), draft.reg("inet")
+        there, rtnl = draft.reg(f"{name}_ns"), draft.reg("rtnl")
         shown = path if isinstance(path, str) else "the container"
         draft.parent(
             f"go into the network namespace of {shown}",
@@ -291,12 +303,10 @@ class _Outer:
             at=at,
             undo=(calls.setns(home, int(CloneFlag.CLONE_NEWNET)),),
         )
-        draft.parent(
-            "open rtnetlink there",
-            sockets.socket_route(save=rtnl),
-            sockets.socket_inet(save=inet),
-            at=at,
-        )
+        sockets_there = [sockets.socket_route(save=rtnl)]
+        if inet is not None:
+            sockets_there.append(sockets.socket_inet(save=inet))
+        draft.parent("open rtnetlink there", *sockets_there, at=at)
         draft.parent(
             "come back",
             calls.setns(home, int(CloneFlag.CLONE_NEWNET)),
@@ -304,7 +314,7 @@ class _Outer:
             sockets.extended_errors(rtnl),
             at=at,
         )
-        return rtnl, inet
+        return rtnl
 
     def add_addresses(self, rtnl: Reg, interface: Interface, name: str, index: Reg) -> None:
         for number, address in enumerate(interface.peer.addresses):

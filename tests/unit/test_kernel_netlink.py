@@ -170,7 +170,14 @@ def test_a_link_that_moves(name: str) -> None:
         found = decoded(netlink.link_move(INDEX, end))
         assert (found["event"], flags(found)) == ("RTM_NEWLINK", ASKED)
         assert found["index"] == VALUES["index"]
+        assert "IFLA_NEW_IFINDEX" not in found
         check_end(found, end)
+    numbered = netlink.link_move(INDEX, netlink.End(name=name, pid=CHILD), new_index=1_000_001)
+    assert decoded(numbered)["IFLA_NEW_IFINDEX"] == 1_000_001
+    back = netlink.link_move(1_000_001, netlink.End(name=name, netns=THERE), new_index=MASTER)
+    found = decoded(back)
+    assert (found["index"], found["IFLA_NEW_IFINDEX"]) == (1_000_001, VALUES["master"])
+    assert back.text == f"rtnl link set 1000001 name {name} netns %there index %master"
 
 
 def test_changes_of_one_link() -> None:
