@@ -253,6 +253,14 @@ def link_delete(index: Reg, name: str) -> Bytes:
     return message.bytes(gone, _RTM_DELLINK, 0, f"link del {name} %{index.name}")
 
 
+def link_delete_named(name: str) -> Bytes:
+    """RTM_DELLINK of the interface of this name: for one that nobody else names so."""
+    message = _Message()
+    gone = ifinfmsg()
+    gone["attrs"] = [("IFLA_IFNAME", name)]
+    return message.bytes(gone, _RTM_DELLINK, 0, f"link del {name}")
+
+
 # --- addresses and routes ----------------------------------------------------------------------
 
 

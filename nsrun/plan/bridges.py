@@ -126,13 +126,16 @@ def _stand_for(draft: Draft) -> tuple[Reg, Reg, Reg]:
 def _make(draft: Draft, rtnl: Reg, bridge: Bridge) -> None:
     index = draft.reg(bridge.name, RegKind.IFINDEX)
     end = netlink.End(name=bridge.name, mtu=bridge.mtu, up=True)
-    delete = netlink.link_delete(index, bridge.name)
+    delete = netlink.link_delete_named(bridge.name)
+    # One step, and undone by what is known before: nothing that fails later leaves it behind.
     draft.parent(
         f"make the bridge {bridge.name}",
         Netlink(socket=rtnl, message=netlink.link_add(end, "bridge")),
-        *index_of(draft, bridge.name, index),
         at=bridge.path,
         undo=(Netlink(socket=rtnl, message=delete, accept=("ENODEV",)),),
+    )
+    draft.parent(
+        f"find the bridge {bridge.name}", *index_of(draft, bridge.name, index), at=bridge.path
     )
     for address in bridge.addresses:
         draft.parent(

@@ -107,14 +107,15 @@ class Switches:
             undo=self._if_alone(path, lock, calls.unlinkat(calls.CWD, path)),
         )
         draft.parent(
-            f"set {name} to 1{MARKED}",
+            f"keep {name}{MARKED}",
             calls.flock(lock, FlockOperation.LOCK_SH),
             # Who went last may have removed it while this one waited for the lock.
             calls.statx(lock, there),
-            *self._write(key, "1"),
             at=self._at,
             undo=self._if_alone(path, lock, *self._write(key, "0", gone=("ENOENT",))),
         )
+        # An action of its own: it is undone however far it has come.
+        draft.parent(f"set {name} to 1", *self._write(key, "1"), at=self._at)
 
     def _make_folder(self, state: str) -> None:
         if state in self._seen:
