@@ -1,8 +1,10 @@
-/* The monitor of a detached container: `nsrun-monitor FOLDER PLAN READY OPTIONS SIZE FILES NAME`.
+/* The monitor of a detached container: `nsrun-monitor FOLDER PLAN READY CWD OPTIONS SIZE
+ * FILES NAME`.
  *
- * FOLDER, PLAN and READY are descriptors: the container's folder, its plan, and a pipe to the caller
- * that is told when the command runs, or that it does not. OPTIONS: t: a terminal, i: standard
- * input is kept open, -: neither. SIZE and FILES: of the log, in bytes; 0 bytes: never rotated.
+ * FOLDER, PLAN, READY and CWD are descriptors: the container's folder, its plan, a pipe to the caller
+ * that is told when the command runs, or that it does not, and the launcher's working directory.
+ * OPTIONS: t: a terminal, i: standard input is kept open, r: the folder goes with the end, -: none.
+ * SIZE and FILES: of the log, in bytes; 0 bytes: never rotated.
  *
  * It knows no container. It holds a lock, runs the launcher, keeps what that writes, and does
  * what is asked on a socket. docs/decisions/0019-state.md has the files and the messages.
@@ -31,15 +33,18 @@
 #define LOCK_NB 4
 #define CLIENTS_MAX 32
 #define INPUT_MAX 65536
+/* Room for what a small file says; see reserve(). */
+#define FILE_BYTES 96
 #define VEOF_CHARACTER 4
 
 struct client {
     int fd;
     int attached;
+    int waits; /* what it has typed is not taken yet */
 };
 
 static struct monitor {
-    int folder, plan, ready;
+    int folder, plan, ready, cwd;
     int terminal, keeps_input, removes;
     const char *name;
     int signals, notify, socket;
@@ -108,13 +113,29 @@ static int must(const char *what, i64 result)
 /* A file of the folder, whole or not there. */
 static void write_file(const char *name, const char *temporary, const struct text *content)
 {
-    i64 flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
+    i64 flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
     i64 fd = SYS4(openat, the.folder, temporary, flags, 0600);
     if (fd < 0)
         return;
     text_write(content, (int)fd);
+    SYS2(ftruncate, fd, content->used);
     SYS1(close, fd);
     SYS5(renameat2, the.folder, temporary, the.folder, name, 0);
+}
+
+/* Takes the room that a file needs, before the log has taken all there is: how the container ended
+ * is written down on a full disk too. */
+static void reserve(const char *temporary)
+{
+    char blank[FILE_BYTES];
+    struct text text = {.at = blank, .size = sizeof blank};
+    memset(blank, ' ', sizeof blank);
+    i64 flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
+    int fd = must("write in the container's folder",
+                  SYS4(openat, the.folder, temporary, flags, 0600));
+    text.used = sizeof blank;
+    must("write in the container's folder", SYS3(write, fd, text.at, text.used));
+    SYS1(close, fd);
 }
 
 /* --- set up --------------------------------------------------------------------------------*/
@@ -191,6 +212,7 @@ static NORETURN void become_launcher(const int theirs[3], int parent, char **env
     }
     for (int fd = 0; fd < 3; fd++)
         SYS3(dup3, theirs[fd], fd, 0);
+    SYS1(fchdir, the.cwd);
     SYS3(fcntl, the.plan, F_SETFD, 0);
     SYS4(rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
     SYS3(execve, "/proc/self/exe", argv, envp);
@@ -257,7 +279,9 @@ static void close_input(void)
     if (the.input < 0)
         return;
     if (the.terminal) {
+        /* The end of what one has typed; another may type on. */
         SYS3(write, the.input, &end, 1);
+        the.input_ends = 0;
         return;
     }
     SYS1(close, the.input);
@@ -286,7 +310,11 @@ static void write_input(void)
         else if (written != -EAGAIN && written != -EINTR)
             the.pending_at = the.pending_end;
     }
-    if (the.pending_at == the.pending_end && the.input_ends)
+    if (the.pending_at < the.pending_end)
+        return;
+    for (int i = 0; i < the.clients_used; i++)
+        the.clients[i].waits = 0;
+    if (the.input_ends)
         close_input();
 }
 
@@ -317,6 +345,8 @@ static int hear(struct client *client)
         return send_to(client, "o", 1);
     case 'i':
         keep_input(rest, length);
+        client->waits = 1;
+        write_input();
         break;
     case 'c':
         the.input_ends = 1;
@@ -422,7 +452,7 @@ static void pass_signals_on(void)
 /* Everything of ours in the folder, and the folder if nothing else is in it. */
 static void remove_folder(void)
 {
-    static const char *const names[] = {"container.json", "plan", "exit", "lock", "log"};
+    static const char *const names[] = {"container.json", "plan", "exit", "lock", "log", ".pid"};
     for (size_t i = 0; i < COUNT(names); i++)
         SYS3(unlinkat, the.folder, names[i], 0);
     for (int rotated = 1; rotated < the.log.files_max; rotated++) {
@@ -445,7 +475,7 @@ static void remove_folder(void)
 static NORETURN void end(void)
 {
     struct child_end ended = {.status = NSRUN_FAILED};
-    char at[96];
+    char at[FILE_BYTES];
     struct text text = {.at = at, .size = sizeof at};
     wait_child(P_PID, the.launcher_pid, &ended, WEXITED);
     while (take(&the.out, &the.out_lines, 'o'))
@@ -486,9 +516,9 @@ static void turn(void)
     polls[5] = (struct pollfd){.fd = the.err, .events = POLLIN};
     polls[6] = (struct pollfd){.fd = has_pending ? the.input : -1, .events = POLLOUT};
     for (int i = 0; i < clients; i++)
-        /* While input waits to be taken, its senders do. */
-        polls[7 + i] = (struct pollfd){.fd = the.clients[i].fd,
-                                       .events = has_pending ? 0 : POLLIN};
+        /* While input waits to be taken, its senders do; the others are heard. */
+        polls[7 + i] = (struct pollfd){.fd = the.clients[i].waits ? -1 : the.clients[i].fd,
+                                       .events = POLLIN};
     if (SYS5(ppoll, polls, 7 + clients, NULL, NULL, 0) < 0)
         return;
     if (polls[1].revents)
@@ -534,19 +564,20 @@ NORETURN void monitor(char **argv, char **envp)
     int words = 0;
     while (argv[words])
         words++;
-    if (words != 8) {
+    if (words != 9) {
         say("error: nsrun-monitor is started by nsrun\n");
         sys_exit(NSRUN_FAILED);
     }
     the.folder = number(argv[1]);
     the.plan = number(argv[2]);
     the.ready = number(argv[3]);
-    the.terminal = has(argv[4], 't');
-    the.keeps_input = has(argv[4], 'i');
-    the.removes = has(argv[4], 'r');
-    the.name = argv[7];
+    the.cwd = number(argv[4]);
+    the.terminal = has(argv[5], 't');
+    the.keeps_input = has(argv[5], 'i');
+    the.removes = has(argv[5], 'r');
+    the.name = argv[8];
     the.command = -1;
-    for (int i = 1; i < 4; i++)
+    for (int i = 1; i < 5; i++)
         SYS3(fcntl, number(argv[i]), F_SETFD, 1 /* FD_CLOEXEC */);
     the.out_lines.stream = "stdout";
     the.err_lines.stream = "stderr";
@@ -557,9 +588,13 @@ NORETURN void monitor(char **argv, char **envp)
     int lock = must("open the lock",
                     SYS4(openat, the.folder, "lock", O_RDWR | O_CREAT | O_CLOEXEC, 0600));
     must("lock the container's folder", SYS2(flock, lock, LOCK_EX | LOCK_NB));
+    /* Of the time before: a killed monitor leaves its pid, which is somebody else's now. */
+    SYS3(unlinkat, the.folder, "pid", 0);
     SYS3(unlinkat, the.folder, "exit", 0);
+    reserve(".pid");
+    reserve(".exit");
     open_signals();
-    log_open(&the.log, the.folder, number(argv[5]), number(argv[6]));
+    log_open(&the.log, the.folder, number(argv[6]), number(argv[7]));
     the.notify = bound_socket("notify", SOCK_DGRAM);
     the.socket = bound_socket("socket", SOCK_SEQPACKET);
     must("listen", SYS2(listen, the.socket, CLIENTS_MAX));

@@ -11,21 +11,32 @@ if TYPE_CHECKING:
     from nsrun.runtime.store import Container
 
 
-def each(words: Sequence[str], act: Callable[[Container], object]) -> int:
-    """Do ``act`` with the container of each word and print its name; 1 where any failed."""
+def each(
+    words: Sequence[str],
+    act: Callable[[Container], object],
+    *,
+    instead: Callable[[str], bool] = lambda _: False,
+) -> int:
+    """Do ``act`` with the container of each word and print its name; 1 where any failed.
+
+    ``instead`` is asked about each word first: whether all is done that is to be done.
+    """
     from nsrun.cli.output import report
     from nsrun.runtime import store
 
     failed = False
     for word in words:
         try:
-            container = store.find(word)
-            act(container)
+            name = word
+            if not instead(word):
+                container = store.find(word)
+                name = container.record.name
+                act(container)
         except NsrunError as error:
             report(error.diagnostics)
             failed = True
         else:
-            print(container.record.name, flush=True)
+            print(name, flush=True)
     return 1 if failed else 0
 
 

@@ -18,6 +18,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from nsrun.cli.each import each
-    from nsrun.runtime import life
+    from nsrun.runtime import life, store
 
-    return each(args.container, lambda c: life.remove(c, force=args.force))
+    def is_damaged(word: str) -> bool:
+        """What cannot be read is removed under its name."""
+        place = store.damaged(word)
+        if place is not None:
+            store.remove(place)
+        return place is not None
+
+    return each(args.container, lambda c: life.remove(c, force=args.force), instead=is_damaged)

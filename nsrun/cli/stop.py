@@ -25,6 +25,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from nsrun.cli.each import each
+    from nsrun.cli.output import report
     from nsrun.runtime import life
+    from nsrun.runtime.store import Container
 
-    return each(args.container, lambda c: life.stop(c, args.time))
+    def stop(container: Container) -> None:
+        warning = life.ignores_stop(container)
+        if warning is not None:
+            report([warning])
+        life.stop(container, args.time)
+
+    return each(args.container, stop)

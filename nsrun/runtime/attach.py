@@ -27,8 +27,9 @@ def detach_keys(text: str) -> bytes:
     """The bytes of ``ctrl-p,ctrl-q``; "" for none. Raises NsrunError (NS002)."""
     found = bytearray()
     for word in filter(None, text.split(",")):
-        name = word.lower().removeprefix("ctrl-")
-        if len(name) != 1 or (word != name and not (name.isalpha() or name in "@[\\]^_")):
+        is_control = word.lower().startswith("ctrl-")
+        name = word[len("ctrl-") :] if is_control else word
+        if not _is_key(name, is_control):
             raise NsrunError(
                 Diagnostic(
                     code="NS002",
@@ -36,8 +37,14 @@ def detach_keys(text: str) -> bytes:
                     help=("write letters and ctrl-LETTER, with commas: ctrl-p,ctrl-q",),
                 )
             )
-        found.append(ord(name) if word == name else ord(name.upper()) & 0x1F)
+        # As a terminal does: ctrl- takes the upper bits away (ascii(7)).
+        found.append(ord(name.upper()) & 0x1F if is_control else ord(name))
     return bytes(found)
+
+
+def _is_key(name: str, is_control: bool) -> bool:
+    is_one = len(name) == 1 and name.isascii() and name.isprintable()
+    return is_one and (not is_control or name.isalpha() or name in "@[\\]^_")
 
 
 def attach(container: Container, monitor: Monitor, keys: bytes, *, stdin: bool) -> int:
@@ -49,31 +56,54 @@ def attach(container: Container, monitor: Monitor, keys: bytes, *, stdin: bool) 
 
 
 def _relay(container: Container, monitor: Monitor, keys: _Keys, stdin: bool) -> int:
-    poll = select.poll()
-    poll.register(monitor, select.POLLIN)
-    if stdin:
-        poll.register(0, select.POLLIN)
+    typed = b""
+    left = False
     while True:
-        ready = {fd for fd, _ in poll.poll()}
-        if monitor.fileno() in ready:
+        poll = select.poll()
+        # Where the container does not take what is typed, the monitor does not either: what the
+        # container writes is shown all the same.
+        poll.register(monitor, select.POLLIN | (select.POLLOUT if typed else 0))
+        if stdin and not typed:
+            poll.register(0, select.POLLIN)
+        ready = dict(poll.poll())
+        events = ready.get(monitor.fileno(), 0)
+        if events & ~select.POLLOUT:
             kind, data = monitor.receive()
             if kind == "x":
                 return int(_INT.unpack(data)[0])
             if not kind:
-                return life.wait(container)
+                _again(container, monitor)
+                if not monitor.is_connected:
+                    return life.wait(container)
+                continue
             stream = sys.stderr if kind == "e" else sys.stdout
             stream.buffer.write(data)
             stream.buffer.flush()
+        elif events:
+            monitor.type(typed)
+            typed = b""
+        if left and not typed:
+            return _DETACHED
         if 0 in ready:
-            typed = os.read(0, _READ)
-            passed, left = keys.take(typed)
-            if passed:
-                monitor.type(passed)
-            if left:
+            read = os.read(0, _READ)
+            typed, left = keys.take(read)
+            if left and not typed:
                 return _DETACHED
-            if not typed:
-                poll.unregister(0)
+            if not read:
+                # What was held back is shorter than any buffer.
+                monitor.type(keys.rest())
                 monitor.end_input()
+                stdin = False
+
+
+def _again(container: Container, monitor: Monitor) -> None:
+    """The monitor does not wait for who reads slowly; it may just as well have ended."""
+    monitor.close()
+    with contextlib.suppress(ConnectionError):
+        monitor.connect(container)
+        monitor.attach()
+        name = container.record.name
+        print(f"\r\n[too slow: what is missing here is in `nsrun logs {name}`]\r", file=sys.stderr)
 
 
 class _Keys:
@@ -85,18 +115,21 @@ class _Keys:
 
     def take(self, typed: bytes) -> tuple[bytes, bool]:
         """What is to be passed on, and whether the keys are complete."""
-        passed = bytearray()
-        for byte in typed:
-            if self._keys and byte == self._keys[self._seen]:
-                self._seen += 1
-                if self._seen == len(self._keys):
-                    return bytes(passed), True
-                continue
-            passed += self._keys[: self._seen]
-            self._seen = 1 if self._keys and byte == self._keys[0] else 0
-            if not self._seen:
-                passed.append(byte)
-        return bytes(passed), False
+        if not self._keys:
+            return typed, False
+        held = self.rest() + typed
+        at = held.find(self._keys)
+        if at >= 0:
+            return held[:at], True
+        # What may be their beginning is held back.
+        longest = min(len(held), len(self._keys) - 1)
+        self._seen = next(n for n in range(longest, -1, -1) if held.endswith(self._keys[:n]))
+        return held[: len(held) - self._seen], False
+
+    def rest(self) -> bytes:
+        """What was held back, when nothing comes any more."""
+        held, self._seen = self._keys[: self._seen], 0
+        return held
 
 
 @contextlib.contextmanager

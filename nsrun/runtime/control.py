@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -20,12 +21,21 @@ class Monitor:
     """A connection to the monitor of ``container``. Raises ConnectionError where there is none."""
 
     def __init__(self, container: Container) -> None:
+        self.connect(container)
+
+    def connect(self, container: Container) -> None:
+        """Anew, after :meth:`close`."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         # An address has room for 107 bytes; a descriptor's path is short.
-        folder = os.open(container.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            folder = os.open(container.folder, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        except OSError as error:
+            self._socket.close()
+            raise ConnectionError(f"{container.record.name} is gone") from error
         try:
             self._socket.connect(f"/proc/self/fd/{folder}/socket")
-        except (FileNotFoundError, ConnectionRefusedError) as error:
+        # ENOTCONN, EAGAIN: it is ending, or has too many who wait.
+        except OSError as error:
             self._socket.close()
             raise ConnectionError(f"{container.record.name} is not running") from error
         finally:
@@ -45,30 +55,39 @@ class Monitor:
     def close(self) -> None:
         self._socket.close()
 
+    @property
+    def is_connected(self) -> bool:
+        return self._socket.fileno() >= 0
+
     def fileno(self) -> int:
         return self._socket.fileno()
 
+    def _send(self, packet: bytes) -> None:
+        # Of its end tells what is received.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            self._socket.send(packet)
+
     def attach(self) -> None:
-        self._socket.send(b"a")
+        self._send(b"a")
 
     def type(self, data: bytes) -> None:
         """Bytes for the standard input."""
         for at in range(0, len(data), PACKET_MAX - 1):
-            self._socket.send(b"i" + data[at : at + PACKET_MAX - 1])
+            self._send(b"i" + data[at : at + PACKET_MAX - 1])
 
     def end_input(self) -> None:
-        self._socket.send(b"c")
+        self._send(b"c")
 
     def resize(self, rows: int, columns: int) -> None:
-        self._socket.send(b"w" + _WINDOW.pack(rows, columns))
+        self._send(b"w" + _WINDOW.pack(rows, columns))
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         """A signal for the launcher: SIGTERM ends the container in good order."""
-        self._socket.send(b"s" + _INT.pack(number))
+        self._send(b"s" + _INT.pack(number))
 
     def kill(self, number: int) -> None:
         """A signal for the container's process."""
-        self._socket.send(b"k" + _INT.pack(number))
+        self._send(b"k" + _INT.pack(number))
 
     def receive(self) -> tuple[str, bytes]:
         """The next packet: ``o`` and ``e`` output, ``x`` the end; ("", b"") where it is gone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -134,19 +135,27 @@ def start(folder: str, record: Record) -> Started:
     ours, theirs = os.pipe()
     place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     plan = os.open(os.path.join(folder, "plan"), os.O_RDONLY)
+    cwd = _working_folder(record.cwd)
+    fds = (place, plan, theirs, cwd)
     try:
         chosen = (("t", record.tty), ("i", record.stdin), ("r", record.remove))
         letters = "".join(letter for letter, is_set in chosen if is_set)
         words = [
-            *(MONITOR, str(place), str(plan), str(theirs), letters or "-"),
+            *(MONITOR, *map(str, fds), letters or "-"),
             *(str(record.log_size), str(record.log_files), record.name),
         ]
-        monitor = _spawn(words, (place, plan, theirs))
+        monitor = _spawn(words, fds)
     finally:
-        for fd in (place, plan, theirs):
+        for fd in fds:
             os.close(fd)
     with open(ours, "rb") as pipe:
-        said = pipe.read().split()
+        try:
+            said = pipe.read().split()
+        except KeyboardInterrupt:
+            # It is in a session of its own, so the terminal's signal has not come to it.
+            os.kill(monitor, signal.SIGTERM)
+            os.waitpid(monitor, 0)
+            raise
     if len(said) == 2 and said[0] == b"ready":
         return Started(record=record, folder=folder, status=0, monitor=monitor)
     os.waitpid(monitor, 0)
@@ -154,11 +163,22 @@ def start(folder: str, record: Record) -> Started:
     return Started(record=record, folder=folder, status=code or 125, monitor=-1)
 
 
+def _working_folder(path: str) -> int:
+    """A descriptor of where the launcher is to be, / where the folder is gone."""
+    try:
+        return os.open(path, os.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        return os.open("/", os.O_PATH | os.O_DIRECTORY)
+
+
 def _spawn(words: Sequence[str], fds: tuple[int, ...]) -> int:
     from nsrun.host import native
     from nsrun.runtime import monitor
 
     program = native.find() if native.choice(os.environ)[0] == "native" else None
+    # What the caller was started with is not the container's to hold open.
+    for fd in _inheritable():
+        os.set_inheritable(fd, False)
     for fd in fds:
         os.set_inheritable(fd, True)
     if program is not None:
@@ -171,3 +191,13 @@ def _spawn(words: Sequence[str], fds: tuple[int, ...]) -> int:
             setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT],
         )
     return monitor.spawn(words)
+
+
+def _inheritable() -> list[int]:
+    """Our descriptors above the standard ones that an execve(2) leaves open."""
+    found = []
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError):  # the one that lists them
+            if int(name) > 2 and os.get_inheritable(int(name)):
+                found.append(int(name))
+    return found

@@ -6,7 +6,8 @@ import os
 import signal
 from collections.abc import Sequence
 
-from nsrun.diag import Diagnostic, NsrunError
+from nsrun.diag import Diagnostic, NsrunError, Severity
+from nsrun.kernel import abi
 from nsrun.runtime import store
 from nsrun.runtime.control import Monitor
 from nsrun.runtime.store import Container, Status
@@ -91,6 +92,27 @@ def _resume(container: Container) -> None:
         unpause(container)
 
 
+def ignores_stop(container: Container) -> Diagnostic | None:
+    """NS604, a warning, where the container's process will not get its stop signal, so that it
+    is only ended by SIGKILL."""
+    from nsrun.replay.supervise import drops
+
+    record = container.record
+    number = abi.signal_number(record.stop_signal)
+    if number == signal.SIGKILL or not container.running or not drops(container.pid, number):
+        return None
+    return Diagnostic(
+        code="NS604",
+        severity=Severity.WARNING,
+        summary=f"{record.name} does not handle {record.stop_signal} and will be killed",
+        why=(
+            f"as PID 1 of its pid namespace it gets no {record.stop_signal} without a handler "
+            "for it",
+        ),
+        help=("`init: true` runs the command under a small PID 1", "or name another stop_signal"),
+    )
+
+
 def kill(container: Container, number: int) -> None:
     """A signal for the container's process, by its pidfd. Raises NsrunError (NS607)."""
     with monitor_of(container) as monitor:
@@ -143,6 +165,8 @@ def make_room(name: str) -> None:
     if found is not None:
         stop(found)
         remove(found, force=True)
+    elif (place := store.damaged(name)) is not None:
+        store.remove(place)
 
 
 # --- pausing ---------------------------------------------------------------------------------

@@ -11,13 +11,17 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.runtime import store
 from nsrun.runtime.control import Monitor
 from nsrun.runtime.store import Container, Line
 
-_AGO = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?\Z")
+# 2026-11-26T12:00:00.000000
+_MICROSECONDS = 26
+_SINCE_1970 = re.compile(r"[0-9]{1,11}(\.[0-9]{1,9})?\Z", re.ASCII)
+_AGO = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?\Z", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,7 +34,9 @@ class Chosen:
     timestamps: bool = False
 
     def wants(self, line: Line) -> bool:
-        return line.time >= self.since and (not self.until or line.time <= self.until)
+        # To the microsecond: the moments have no more.
+        time = line.time[:_MICROSECONDS]
+        return time >= self.since and (not self.until or time <= self.until)
 
 
 def moment(text: str | None) -> str:
@@ -40,23 +46,29 @@ def moment(text: str | None) -> str:
     """
     if text is None:
         return ""
+    try:
+        found = _moment(text).astimezone(datetime.UTC)
+    # What lies outside of the years 1 to 9999 is one or the other, or no time of the system's.
+    except (ValueError, OverflowError, OSError):
+        raise NsrunError(
+            Diagnostic(
+                code="NS002",
+                summary=f"{text} is no time",
+                help=("write 2026-11-26T12:00:00Z, or how long ago: 90s, 10m, 2h",),
+            )
+        ) from None
+    return found.replace(tzinfo=None).isoformat(timespec="microseconds")
+
+
+def _moment(text: str) -> datetime.datetime:
     ago = _AGO.match(text)
     if ago is not None and text:
         days, hours, minutes, seconds = (int(part or 0) for part in ago.groups())
         at = time.time() - (((days * 24 + hours) * 60 + minutes) * 60 + seconds)
-        found = datetime.datetime.fromtimestamp(at, datetime.UTC)
-    else:
-        try:
-            found = datetime.datetime.fromisoformat(text)
-        except ValueError:
-            raise NsrunError(
-                Diagnostic(
-                    code="NS002",
-                    summary=f"{text} is no time",
-                    help=("write 2026-11-26T12:00:00Z, or how long ago: 90s, 10m, 2h",),
-                )
-            ) from None
-    return found.astimezone(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%S.%f")
+        return datetime.datetime.fromtimestamp(at, datetime.UTC)
+    if _SINCE_1970.match(text):
+        return datetime.datetime.fromtimestamp(float(text), datetime.UTC)
+    return datetime.datetime.fromisoformat(text)
 
 
 def show(container: Container, chosen: Chosen, *, follow: bool) -> None:
@@ -69,16 +81,21 @@ def show(container: Container, chosen: Chosen, *, follow: bool) -> None:
         lines = deque(lines, maxlen=max(chosen.tail, 0))
     for line in lines:
         _print(line, chosen)
-    if monitor is None:
-        return
-    with monitor:
-        over = False
-        while not over:
+    while monitor is not None:
+        with monitor:
             kind, _ = monitor.receive()
-            over = kind in ("x", "")
-            for line in reader.new():
-                if chosen.wants(line):
-                    _print(line, chosen)
+            while kind not in ("x", ""):
+                _print_new(reader, chosen)
+                kind, _ = monitor.receive()
+        # Who reads slowly is left behind by the monitor, which has no time to wait.
+        monitor = _monitor(container) if not kind else None
+        _print_new(reader, chosen)
+
+
+def _print_new(reader: Reader, chosen: Chosen) -> None:
+    for line in reader.new():
+        if chosen.wants(line):
+            _print(line, chosen)
 
 
 def _monitor(container: Container) -> Monitor | None:
@@ -91,25 +108,70 @@ def _monitor(container: Container) -> Monitor | None:
 
 
 class Reader:
-    """The lines of a log that have not been read yet, across its rotation."""
+    """The lines of a log that have not been read yet, across its rotation.
+
+    Files that have been read from stay open: a new one cannot get the inode number of one that
+    was removed meanwhile, and what was written last to that one is read.
+    """
 
     def __init__(self, folder: str) -> None:
         self._folder = folder
-        self._read: dict[int, int] = {}
+        # By inode, the oldest first.
+        self._files: dict[int, BinaryIO] = {}
 
     def new(self) -> Iterator[Line]:
-        for path in store.log_files(self._folder):
-            # One that has been rotated away meanwhile was read before.
-            with contextlib.suppress(FileNotFoundError):
-                yield from self._of(path)
+        self._open_new()
+        for file in tuple(self._files.values()):
+            yield from _lines(file)
 
-    def _of(self, path: str) -> Iterator[Line]:
-        with open(path, encoding="utf-8", errors="backslashreplace", newline="\n") as file:
-            inode = os.fstat(file.fileno()).st_ino
-            file.seek(self._read.get(inode, 0))
-            while (text := file.readline()).endswith("\n"):
-                self._read[inode] = file.tell()
-                yield store.line_of(text[:-1])
+    def _open_new(self) -> None:
+        there = self._opened()
+        while not _is_newest(there, self._folder):
+            # A rotation came between: some are missing, or not in their order.
+            for file in there.values():
+                file.close()
+            there = self._opened()
+        for inode, file in there.items():
+            if inode in self._files:
+                file.close()
+            else:
+                self._files[inode] = file
+        # Of one that is there no more the last has been read, or is to be read now.
+        for inode in [i for i, f in self._files.items() if i not in there and _is_read(f)]:
+            self._files.pop(inode).close()
+
+    def _opened(self) -> dict[int, BinaryIO]:
+        found: dict[int, BinaryIO] = {}
+        with contextlib.suppress(FileNotFoundError):  # the folder
+            for path in store.log_files(self._folder):
+                with contextlib.suppress(FileNotFoundError):  # rotated away
+                    file = open(path, "rb")  # noqa: SIM115 - it stays open
+                    found[os.fstat(file.fileno()).st_ino] = file
+        return found
+
+
+def _is_newest(there: dict[int, BinaryIO], folder: str) -> bool:
+    """Whether the log that is written to now is the last of ``there``."""
+    try:
+        inode = os.stat(os.path.join(folder, "log")).st_ino
+    except FileNotFoundError:
+        # Between two calls of a rotation, or removed: what comes is found the next time.
+        return True
+    return next(reversed(there), None) == inode
+
+
+def _is_read(file: BinaryIO) -> bool:
+    return file.tell() >= os.fstat(file.fileno()).st_size
+
+
+def _lines(file: BinaryIO) -> Iterator[Line]:
+    while True:
+        at = file.tell()
+        text = file.readline()
+        if not text.endswith(b"\n"):
+            file.seek(at)
+            return
+        yield store.line_of(text[:-1].decode("utf-8", "backslashreplace"))
 
 
 def _print(line: Line, chosen: Chosen) -> None:

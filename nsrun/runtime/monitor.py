@@ -27,6 +27,8 @@ _LINE_MAX = 8192
 _INT = struct.Struct("=i")
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _VEOF = b"\x04"
+# More than a small file of the folder has.
+_FILE_BYTES = 96
 
 
 def spawn(words: Sequence[str]) -> int:
@@ -54,19 +56,18 @@ class _Log:
 
     def take(self, stream: str, data: bytes) -> None:
         line = self._lines[stream]
-        for piece in data.splitlines(keepends=True):
-            # Only a line feed ends a line here.
-            line += piece
-            while (at := line.find(b"\n")) >= 0 or len(line) > _LINE_MAX:
-                whole = 0 <= at <= _LINE_MAX
-                end = at if whole else _LINE_MAX
-                self._write(stream, "F" if whole else "P", bytes(line[:end]))
-                del line[: end + 1 if whole else end]
+        line += data
+        while (at := line.find(b"\n")) >= 0 or len(line) > _LINE_MAX:
+            whole = 0 <= at <= _LINE_MAX
+            end = at if whole else _LINE_MAX
+            self._write(stream, "F" if whole else "P", bytes(line[:end]))
+            del line[: end + 1 if whole else end]
 
     def rest(self) -> None:
         for stream, line in self._lines.items():
             if line:
                 self._write(stream, "P", bytes(line))
+                line.clear()
 
     def _write(self, stream: str, kind: str, text: bytes) -> None:
         now = time.time_ns()
@@ -92,7 +93,8 @@ class _Log:
             with contextlib.suppress(OSError):
                 os.rename(names[number - 1], names[number])
         if len(names) < 2:
-            os.unlink("log")
+            with contextlib.suppress(OSError):
+                os.unlink("log")
         self._open()
 
 
@@ -142,6 +144,8 @@ class _Monitor:
     clients: dict[int, socket.socket] = field(default_factory=dict)
     attached: set[int] = field(default_factory=set)
     pending: bytearray = field(default_factory=bytearray)
+    # Clients of which something typed is not taken yet.
+    waiting: set[int] = field(default_factory=set)
     input_ends: bool = False
 
     def run(self) -> NoReturn:
@@ -161,9 +165,8 @@ class _Monitor:
                 if self.streams.input == self.streams.out:
                     mask |= select.POLLIN
                 poll.register(self.streams.input, mask)
-            else:
-                for fd in self.clients:
-                    poll.register(fd, select.POLLIN)
+            for fd in self.clients.keys() - self.waiting:
+                poll.register(fd, select.POLLIN)
             ready = {fd for fd, _ in poll.poll()}
             for fd in ready & handlers.keys():
                 handlers[fd]()
@@ -173,7 +176,7 @@ class _Monitor:
                 self.take("err")
             if self.pending:
                 self.write_input()
-            for fd in ready & self.clients.keys():
+            for fd in ready & (self.clients.keys() - self.waiting):
                 self.hear(fd)
             if self.pidfd in ready:
                 self.notified()
@@ -198,10 +201,11 @@ class _Monitor:
             if self.started or fields.get("READY") != "1":
                 return
             self.started = time.time_ns()
-            pid = int(fields.get("MAINPID", "0"))
-            with contextlib.suppress(OSError):
+            word = fields.get("MAINPID", "0")
+            pid = int(word) if word.isdecimal() else 0
+            with contextlib.suppress(OSError, OverflowError):
                 self.command = os.pidfd_open(pid)
-            store.write(".", "pid", f"{pid}\n".encode())
+            _write_file("pid", f"{pid}\n")
             self.tell_caller("ready", pid)
 
     def tell_caller(self, word: str, number: int) -> None:
@@ -246,7 +250,7 @@ class _Monitor:
         while self.take("out") or self.take("err"):
             pass
         self.log.rest()
-        store.write(".", "exit", f"{status} {self.started} {time.time_ns()}\n".encode())
+        _write_file("exit", f"{status} {self.started} {time.time_ns()}\n")
         for name in ("pid", "notify", "socket"):
             with contextlib.suppress(OSError):
                 os.unlink(name)
@@ -267,6 +271,7 @@ class _Monitor:
 
     def drop(self, fd: int) -> None:
         self.attached.discard(fd)
+        self.waiting.discard(fd)
         self.clients.pop(fd).close()
 
     def send(self, client: socket.socket, packet: bytes) -> bool:
@@ -298,6 +303,8 @@ class _Monitor:
             case b"i":
                 if self.streams.input >= 0 and not self.input_ends:
                     self.pending += rest
+                    self.waiting.add(fd)
+                self.write_input()
             case b"c":
                 self.input_ends = True
                 self.write_input()
@@ -319,12 +326,41 @@ class _Monitor:
                 return
             except OSError:
                 self.pending.clear()
-        if self.input_ends and not self.pending:
+        if self.pending:
+            return
+        self.waiting.clear()
+        if self.input_ends:
             if self.streams.terminal:
-                os.write(fd, _VEOF)
+                # The end of what one has typed; another may type on.
+                self.input_ends = False
+                with contextlib.suppress(OSError):
+                    os.write(fd, _VEOF)
             else:
                 os.close(fd)
                 self.streams.input = -1
+
+
+def _write_file(name: str, text: str) -> None:
+    """A file of the folder, whole or not there, in the room that was reserved for it."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(OSError):
+        fd = os.open(f".{name}", flags, 0o600)
+        try:
+            os.ftruncate(fd, os.write(fd, text.encode()))
+        finally:
+            os.close(fd)
+        os.rename(f".{name}", name)
+
+
+def _reserve(name: str) -> None:
+    """Take the room before the log has taken all there is: how the container ended is written
+    down on a full disk too."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    fd = os.open(f".{name}", flags, 0o600)
+    try:
+        os.write(fd, b" " * _FILE_BYTES)
+    finally:
+        os.close(fd)
 
 
 def _bound(name: str, kind: int) -> socket.socket:
@@ -336,7 +372,7 @@ def _bound(name: str, kind: int) -> socket.socket:
     return made
 
 
-def _start(plan: int, streams: _Streams) -> subprocess.Popen[bytes]:
+def _start(plan: int, cwd: int, streams: _Streams) -> subprocess.Popen[bytes]:
     """The launcher: this Python, which replays the plan of a descriptor."""
     argv = [sys.executable, "-P", "-m", "nsrun", "@replay", str(plan), str(os.getpid())]
     stdin, stdout, stderr = streams.theirs
@@ -346,6 +382,8 @@ def _start(plan: int, streams: _Streams) -> subprocess.Popen[bytes]:
         stdout=stdout,
         stderr=stderr,
         pass_fds=(plan,),
+        # The child goes there before it closes what it is not to have.
+        cwd=f"/proc/self/fd/{cwd}",
         start_new_session=streams.terminal,
     )
     for fd in set(streams.theirs):
@@ -354,17 +392,31 @@ def _start(plan: int, streams: _Streams) -> subprocess.Popen[bytes]:
 
 
 def main(words: Sequence[str]) -> NoReturn:
-    folder, plan, ready = (int(word) for word in words[:3])
-    letters, size, files, name = words[3], int(words[4]), int(words[5]), words[6]
-    for fd in (folder, plan, ready):
+    ready = int(words[2])
+    try:
+        monitor = _prepare(words)
+    except OSError as error:
+        print(f"error: nsrun cannot keep a container: {error}", file=sys.stderr, flush=True)
+        os.write(ready, b"end 125\n")
+        os._exit(125)
+    monitor.run()
+
+
+def _prepare(words: Sequence[str]) -> _Monitor:
+    folder, plan, ready, cwd = (int(word) for word in words[:4])
+    letters, size, files, name = words[4], int(words[5]), int(words[6]), words[7]
+    for fd in (folder, plan, ready, cwd):
         os.set_inheritable(fd, False)
     os.setsid()
     os.umask(0o077)
     os.fchdir(folder)
     lock = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    with contextlib.suppress(FileNotFoundError):
-        os.unlink("exit")
+    # Of the time before: a killed monitor leaves its pid, which is somebody else's now.
+    for old in ("pid", "exit"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(old)
+        _reserve(old)
     # The numbers of the signals come as bytes, one each.
     signals, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wakes)
@@ -374,8 +426,8 @@ def main(words: Sequence[str]) -> NoReturn:
     notify, door = _bound("notify", socket.SOCK_DGRAM), _bound("socket", socket.SOCK_SEQPACKET)
     door.listen(32)
     streams = _open_streams("t" in letters, "i" in letters)
-    launcher = _start(plan, streams)
-    monitor = _Monitor(
+    launcher = _start(plan, cwd, streams)
+    return _Monitor(
         plan=plan,
         ready=ready,
         name=name,
@@ -388,7 +440,6 @@ def main(words: Sequence[str]) -> NoReturn:
         launcher=launcher,
         pidfd=os.pidfd_open(launcher.pid),
     )
-    monitor.run()
 
 
 if __name__ == "__main__":

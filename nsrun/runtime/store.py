@@ -9,10 +9,11 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 
 from nsrun.diag import Diagnostic, NsrunError
@@ -23,6 +24,9 @@ FORMAT = 1
 ID_BYTES = 32
 SHORT_ID = 12
 _LIMIT = 4 << 20
+# A time in nanoseconds has 19 until 2262.
+_DIGITS = 19
+_ENDED = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
 class Status(StrEnum):
@@ -142,6 +146,12 @@ def _taken(name: str) -> Diagnostic:
                 "or put it in its place: --replace",
             ),
         )
+    if found is None and damaged(name) is not None:
+        return Diagnostic(
+            code="NS606",
+            summary=f"the name {name} belongs to a container that is being made, or is damaged",
+            help=(f"nsrun rm {name}, if nobody is making it",),
+        )
     return Diagnostic(
         code="NS606",
         summary=f"the name {name} belongs to a container that has ended",
@@ -218,19 +228,12 @@ def find(word: str) -> Container:
 
 def load(place: str) -> Container | None:
     """The container of a folder; None where it is none, or is just being made or taken away."""
-    text = paths.read_file(os.path.join(place, "container.json"), _LIMIT)
-    if text is None:
-        return None
-    try:
-        record = _record(json.loads(text))
-    except (ValueError, TypeError, KeyError, RecursionError):
+    record = _read_record(place)
+    if record is None:
         return None
     locked = is_locked(place)
     pid = _number(paths.read_file(os.path.join(place, "pid")))
-    ended = (paths.read_file(os.path.join(place, "exit")) or "").split()
-    status, started, finished = (
-        (int(ended[0]), int(ended[1]), int(ended[2])) if len(ended) == 3 else (None, 0, 0)
-    )
+    status, started, finished = _end_of(paths.read_file(os.path.join(place, "exit")))
     if locked and pid:
         started = _written(os.path.join(place, "pid"))
         state = Status.PAUSED if _is_paused(pid) else Status.RUNNING
@@ -247,17 +250,64 @@ def load(place: str) -> Container | None:
     )
 
 
-def _record(data: dict[str, object]) -> Record:
-    if data.pop("format") != FORMAT:
-        raise ValueError
+def damaged(name: str) -> str | None:
+    """The folder of ``name`` where one is there that cannot be read as a container's, and that
+    no monitor keeps."""
+    try:
+        place = os.path.join(folder(), name)
+    except NsrunError:
+        return None
+    is_one = name not in ("", ".", "..") and "/" not in name and os.path.isdir(place)
+    return place if is_one and _read_record(place) is None and not is_locked(place) else None
+
+
+def _read_record(place: str) -> Record | None:
+    text = paths.read_file(os.path.join(place, "container.json"), _LIMIT)
+    try:
+        data = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(data, dict) or data.pop("format", None) != FORMAT:
+        return None
     # JSON has no tuples.
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
-    return Record(**values)  # type: ignore[arg-type]
+    try:
+        record = Record(**values)  # type: ignore[arg-type]
+    except TypeError:
+        return None
+    return record if _is_sound(record) else None
+
+
+def _is_sound(record: Record) -> bool:
+    """Whether every field is of its type."""
+    for known in fields(record):
+        value = getattr(record, known.name)
+        match known.type:
+            case "bool" | "int" | "str":
+                # True is an int in Python.
+                sound = type(value).__name__ == known.type
+            case "tuple[str, ...]":
+                sound = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+            case _:
+                sound = isinstance(value, dict) and all(
+                    isinstance(one, str) for one in value.values()
+                )
+        if not sound:
+            return False
+    return True
 
 
 def _number(text: str | None) -> int:
     word = (text or "").strip()
-    return int(word) if word.isdigit() else 0
+    return int(word) if word.isdecimal() and word.isascii() and len(word) <= _DIGITS else 0
+
+
+def _end_of(text: str | None) -> tuple[int | None, int, int]:
+    """The exit status and the two times of the file `exit`; (None, 0, 0) of what is none."""
+    words = (text or "").split()
+    if len(words) != 3 or not all(_ENDED.fullmatch(word) for word in words):
+        return None, 0, 0
+    return int(words[0]), int(words[1]), int(words[2])
 
 
 def _written(path: str) -> int:

@@ -11,6 +11,8 @@ import pytest
 
 from tests.support import replays, requires
 from tests.support.box import Box, copy_specs
+from tests.support.detached import Containers, containers
+from tests.support.host import unchanged
 from tests.support.lab import Lab
 from tests.support.lab import lab as make_lab
 from tests.support.rootfs import make_rootfs
@@ -71,6 +73,19 @@ def root_box(root: Runner) -> Box:
 @pytest.fixture
 def user_box(ordinary: Runner) -> Box:
     return Box(runner=ordinary, folder=ordinary.user.home)
+
+
+@pytest.fixture
+def c(box: Box) -> Iterator[Containers]:
+    """Containers that are left running, once as root and once as an ordinary user."""
+    with unchanged(), containers(box) as made:
+        yield made
+
+
+@pytest.fixture
+def root_c(root_box: Box) -> Iterator[Containers]:
+    with unchanged(), containers(root_box) as made:
+        yield made
 
 
 @pytest.fixture
