@@ -29,7 +29,7 @@ TABLES = ("/proc/net/route", "/proc/net/if_inet6")
 
 def look(bridges: tuple[str, ...], state: str | None) -> Forwarding:
     """The ways out as they are now; ``state``: the folder with the marks of running containers."""
-    ipv4, ipv6 = tuple(sorted(set(_ipv4()))), tuple(sorted(set(_ipv6())))
+    ipv4, ipv6 = _ways()
     own = netns()
     found = {
         key: _switch(key, switch_mark(state or "", own, key)) for key in _keys(ipv4, ipv6, bridges)
@@ -44,7 +44,7 @@ def look(bridges: tuple[str, ...], state: str | None) -> Forwarding:
 
 def files(bridges: tuple[str, ...], state: str | None) -> tuple[list[str], list[str]]:
     """The files that the answer of :func:`look` was in, and the marks, whether there or not."""
-    keys = _keys(tuple(set(_ipv4())), tuple(set(_ipv6())), bridges)
+    keys = _keys(*_ways(), bridges)
     marks = [switch_mark(state or "", netns(), key) for key in keys]
     return [*TABLES, *(f"/proc/sys/{key}" for key in keys)], marks
 
@@ -71,6 +71,11 @@ def _switch(key: str, marked: str) -> Switch | None:
     if not value:
         return None
     return Switch(on=value != "0", ours=before or os.path.lexists(marked))
+
+
+def _ways() -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The interfaces that lead out by IPv4 and by IPv6, in an order of their own."""
+    return tuple(sorted(set(_ipv4()))), tuple(sorted(set(_ipv6())))
 
 
 def _ipv4() -> Iterator[str]:
