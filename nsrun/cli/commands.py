@@ -17,7 +17,10 @@ NSRUN_FAILED = 125
 
 
 class Module(Protocol):
-    """What a file of a command holds."""
+    """What a file of a command holds.
+
+    One whose payload needs no ``--`` has ``payload_at(words) -> int | None`` too: where it begins.
+    """
 
     def configure(self, parser: argparse.ArgumentParser) -> None:
         """Add its arguments, description and examples; imports nothing a parser does not need."""
@@ -243,7 +246,7 @@ COMMANDS: dict[str, Command] = {
             name="netns",
             summary="add, list, enter and delete named network namespaces",
             synopsis="[--plan] [--format text|json] add|list|exec|delete [NAME...] "
-            "[-- COMMAND [ARG...]]",
+            "[[--] COMMAND [ARG...]]",
             payload=True,
             intermixed=True,
         ),

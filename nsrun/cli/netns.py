@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from nsrun.cli.commands import NSRUN_FAILED
 from nsrun.cli.parser import add_format, examples
 
 if TYPE_CHECKING:
@@ -16,8 +18,10 @@ _ACTIONS = ("add", "list", "exec", "delete")
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Adds, lists and deletes network namespaces that are kept by a file in /run/netns, and "
-        "runs commands in them. What `ip netns` has made is found, and the other way round. Each "
-        "change is a plan; `--plan` prints it and makes nothing."
+        "runs commands in them. What `ip netns` has made is found, and the other way round. A "
+        "command that is executed keeps its terminal, descriptors and variables, sees /sys as the "
+        "namespace has it, and the files of /etc/netns/NAME in the place of those in /etc. All "
+        "but `list` are plans; `--plan` prints them and makes nothing."
     )
     parser.add_argument("action", choices=_ACTIONS, metavar="add|list|exec|delete")
     parser.add_argument("name", nargs="*", metavar="NAME", help="their names")
@@ -28,40 +32,63 @@ def configure(parser: argparse.ArgumentParser) -> None:
         """
 nsrun netns add blue
 nsrun netns list
-nsrun netns exec blue -- ip address
+nsrun netns exec blue ip address
 nsrun netns delete blue
 """,
     )
 
 
+def payload_at(words: Sequence[str]) -> int | None:
+    """Where the command of ``exec NAME COMMAND...`` begins; a `--` before it may be left out."""
+    plain: list[str] = []
+    takes_value = False
+    for at, word in enumerate(words):
+        if word == "--":
+            return None
+        if takes_value or word.startswith("-"):
+            takes_value = word == "--format" and not takes_value
+            continue
+        if len(plain) == 2 and plain[0] == "exec":
+            return at
+        plain.append(word)
+    return None
+
+
 def main(args: argparse.Namespace) -> int:
+    from nsrun.cli.output import report
+    from nsrun.diag import NsrunError
+
+    if args.action != "exec":
+        return _list(args) if args.action == "list" else _change(args)
+    try:
+        return _exec(args)
+    except NsrunError as error:
+        # A command's own statuses come through here; 1 and 2 are among them.
+        report(error.diagnostics)
+        return NSRUN_FAILED
+
+
+def _change(args: argparse.Namespace) -> int:
+    from nsrun.diag import Diagnostic, NsrunError
     from nsrun.runtime import netns
 
-    _check_words(args)
-    if args.action == "list":
-        return _list(args)
-    if args.action == "exec":
-        return _exec(args)
+    if args.command is not None:
+        raise _usage(f"`nsrun netns {args.action}` runs no command")
+    if not args.name:
+        raise _usage(f"`nsrun netns {args.action}` takes a name")
+    plans: list[Plan] = []
+    refused: dict[Diagnostic, None] = {}
+    for name in dict.fromkeys(args.name):
+        try:
+            plans.append(netns.add(name) if args.action == "add" else netns.delete(name))
+        except NsrunError as error:
+            refused.update(dict.fromkeys(error.diagnostics))
+    if refused:
+        raise NsrunError(refused)
     status = 0
-    for name in args.name:
-        plan = netns.add(name) if args.action == "add" else netns.delete(name)
+    for plan in plans:
         status = _carry_out(plan, args.plan) or status
     return status
-
-
-def _check_words(args: argparse.Namespace) -> None:
-    wanted = {"list": len(args.name) == 0, "exec": len(args.name) == 1}
-    if args.command is not None and args.action != "exec":
-        raise _usage(f"`nsrun netns {args.action}` runs no command")
-    if not wanted.get(args.action, len(args.name) > 0):
-        raise _usage(
-            {
-                "list": "`nsrun netns list` takes no name",
-                "exec": "`nsrun netns exec` takes one name, and a command after `--`",
-            }.get(args.action, f"`nsrun netns {args.action}` takes a name")
-        )
-    if args.action == "exec" and args.command is None:
-        raise _usage("no command to execute: it follows `--`")
 
 
 def _usage(summary: str) -> Exception:
@@ -85,25 +112,30 @@ def _carry_out(plan: Plan, only_print: bool) -> int:
 def _list(args: argparse.Namespace) -> int:
     import json
 
+    from nsrun.render.text import visible
     from nsrun.runtime import netns
 
+    if args.name or args.command is not None:
+        raise _usage("`nsrun netns list` takes no name")
     found = netns.named()
     if args.format == "json":
         print(json.dumps([{"name": one.name, "id": one.id} for one in found], indent=2))
         return 0
     for one in found:
-        print(one.name if one.id is None else f"{one.name} (id: {one.id})")
+        name = visible(one.name)
+        print(name if one.id is None else f"{name} (id: {one.id})")
     return 0
 
 
 def _exec(args: argparse.Namespace) -> int:
-    from nsrun.cli.run import native_executor
-    from nsrun.runtime import launch, netns
+    from nsrun.cli.output import report
+    from nsrun.runtime import netns
 
-    plan = launch.plan_for(netns.exec_in(args.name[0], args.command))
-    program = native_executor()
-    if program is not None and not args.plan:
-        from nsrun.replay.native import become
-
-        become(program, plan)
+    if len(args.name) != 1:
+        raise _usage("`nsrun netns exec` takes one name, and a command after it")
+    if args.command is None:
+        raise _usage("no command to execute: it follows the name")
+    plan, warnings = netns.exec_in(args.name[0], args.command)
+    if warnings:
+        report(warnings)
     return _carry_out(plan, args.plan)

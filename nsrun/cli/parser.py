@@ -84,7 +84,11 @@ def parse(command: Command, words: Sequence[str]) -> argparse.Namespace:
     Raises NsrunError (NS002) for what is not understood.
     """
     payload: tuple[str, ...] | None = None
-    if command.payload and "--" in words:
+    begins = getattr(command.module(), "payload_at", None)
+    bare = begins(words) if begins is not None else None
+    if bare is not None:
+        words, payload = words[:bare], tuple(words[bare:])
+    elif command.payload and "--" in words:
         at = words.index("--")
         words, payload = words[:at], tuple(words[at + 1 :])
     parser = build(command)

@@ -324,17 +324,21 @@ def _signal_name(number: int) -> str:
 
 
 def _execute(draft: Draft, env: tuple[str, ...]) -> None:
-    spec = draft.spec
-    program = spec.command[0]
+    command = draft.spec.command
+    draft.child(f"run {command[0]}", *searched(command, env), at="command")
+
+
+def searched(command: tuple[str, ...], env: tuple[str, ...]) -> list[Op]:
+    """An execve for each place where PATH in ``env`` lets the program be."""
+    program = command[0]
     paths = [program]
     if "/" not in program:
         search = next((e[5:] for e in env if e.startswith("PATH=")), DEFAULT_PATH)
         paths = [f"{folder or '.'}/{program}".replace("//", "/") for folder in search.split(":")]
-    tries = [calls.execve(path, spec.command, env) for path in paths]
+    tries = [calls.execve(path, command, env) for path in paths]
     # execvp(3): go on past what is missing or not executable.
     missing = ("ENOENT", "ENOTDIR", "EACCES")
-    steps = [calls.allow(call, accept=missing) for call in tries[:-1]] + tries[-1:]
-    draft.child(f"run {program}", *steps, at="command")
+    return [*(calls.allow(call, accept=missing) for call in tries[:-1]), *tries[-1:]]
 
 
 def environment(spec: Spec, facts: Facts) -> tuple[str, ...]:

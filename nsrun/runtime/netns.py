@@ -7,10 +7,10 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from nsrun.diag import Diagnostic, NsrunError
+from nsrun.diag import Diagnostic, NsrunError, Severity
+from nsrun.kernel.facts import Facts
 from nsrun.plan import netns
 from nsrun.plan.model import Plan
-from nsrun.spec.model import Spec
 
 # linux/rtnetlink.h and linux/net_namespace.h
 _RTM_GETNSID, _NLM_F_REQUEST, _NETNSA_NSID, _NETNSA_FD = 90, 1, 1, 3
@@ -27,43 +27,85 @@ class Named:
 
 def add(name: str) -> Plan:
     """Raises NsrunError."""
-    from nsrun.host.facts import gather
-    from nsrun.kernel.facts import Query
-
-    return netns.plan_add(_checked(name), gather(Query(paths=(netns.path_of(name),))))
+    facts = _facts(name)
+    return netns.plan_add(name, facts, private=_is_private_mount(netns.FOLDER))
 
 
 def delete(name: str) -> Plan:
     """Raises NsrunError."""
+    return netns.plan_delete(name, _facts(name))
+
+
+def exec_in(name: str, command: tuple[str, ...]) -> tuple[Plan, tuple[Diagnostic, ...]]:
+    """The plan, and warnings about files of /etc/netns/NAME that are left out.
+
+    Raises NsrunError.
+    """
+    facts = _facts(name)
+    files, warnings = _configuration(name)
+    made = netns.plan_exec(
+        name,
+        command,
+        facts,
+        env=dict(os.environ),
+        files=files,
+        read_only_sys=_is_read_only("/sys"),
+    )
+    return made, warnings
+
+
+def _facts(name: str) -> Facts:
+    """Raises NsrunError (NS002) for what is no name."""
     from nsrun.host.facts import gather
     from nsrun.kernel.facts import Query
 
-    return netns.plan_delete(_checked(name), gather(Query(paths=(netns.path_of(name),))))
+    return gather(Query(paths=(netns.path_of(_checked(name)),)))
 
 
-def exec_in(name: str, command: tuple[str, ...]) -> Spec:
-    """Raises NsrunError (NS305) where there is no such namespace."""
-    path = netns.path_of(_checked(name))
-    if not os.path.lexists(path):
-        raise NsrunError(
-            Diagnostic(
-                code="NS305",
-                summary=f"there is no network namespace {name}",
-                why=(f"{path} does not exist",),
-                help=("`nsrun netns list` shows those that there are",),
-            )
-        )
+def _is_private_mount(path: str) -> bool:
+    """Whether the last mount on ``path`` is one that is not shared."""
+    from nsrun.host import procfs
+
+    there = [mount for mount in procfs.mounts() if mount.target == path]
+    return bool(there) and not there[-1].shared
+
+
+def _is_read_only(path: str) -> bool:
     try:
-        files = tuple(sorted(os.listdir(f"{netns.CONFIGURATION}/{name}")))
+        return bool(os.statvfs(path).f_flag & os.ST_RDONLY)
     except OSError:
-        files = ()
-    return netns.exec_spec(
-        name,
-        command,
-        cwd=os.getcwd(),
-        env=dict(os.environ),
-        files=tuple(f for f in files if os.path.lexists(f"/etc/{f}")),
+        return False
+
+
+def _configuration(name: str) -> tuple[tuple[str, ...], tuple[Diagnostic, ...]]:
+    """Names in /etc/netns/NAME that are in /etc too, and a warning for each that is not."""
+    folder = f"{netns.CONFIGURATION}/{name}"
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return (), ()
+    reasons = {file: _not_laid(f"{folder}/{file}", f"/etc/{file}") for file in names}
+    warnings = tuple(
+        Diagnostic(
+            code="NS305",
+            severity=Severity.WARNING,
+            summary=f"{folder}/{file} takes no place in /etc",
+            why=(reason,),
+        )
+        for file, reason in reasons.items()
+        if reason
     )
+    return tuple(file for file, reason in reasons.items() if not reason), warnings
+
+
+def _not_laid(source: str, target: str) -> str:
+    """Why ``source`` cannot be bound over ``target``; empty where it can (mount(2))."""
+    for path in (source, target):
+        if not os.path.exists(path):
+            return f"{path} does not exist"
+    if os.path.isdir(source) != os.path.isdir(target):
+        return f"one of {source} and {target} is a folder, the other is not"
+    return ""
 
 
 def _checked(name: str) -> str:
@@ -79,11 +121,14 @@ def _checked(name: str) -> str:
 
 
 def named() -> list[Named]:
-    """Those that there are, by name."""
+    """Those that there are, by name. Raises NsrunError (NS001)."""
     try:
         names = sorted(os.listdir(netns.FOLDER))
     except FileNotFoundError:
         return []
+    except OSError as error:
+        summary = f"cannot read {netns.FOLDER}: {error.strerror}"
+        raise NsrunError(Diagnostic(code="NS001", summary=summary)) from None
     return [Named(name=name, id=_id(netns.path_of(name))) for name in names]
 
 

@@ -50,7 +50,7 @@ SILENT = (
 FOR_ROOT = {
     "nsrun unpin ./uts",
     "nsrun netns add blue",
-    "nsrun netns exec blue -- ip address",
+    "nsrun netns exec blue ip address",
     "nsrun netns delete blue",
 }
 
