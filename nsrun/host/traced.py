@@ -84,7 +84,8 @@ def command_path(context: HintContext, path: str) -> str | None:
     """The host path of a container's path, None where a mount without one lies over it."""
     over = cover(context, path)
     if over is None:
-        return os.path.normpath(f"{context.rootfs or ''}/{path}")
+        # POSIX lets two leading slashes mean something else, so normpath() keeps them.
+        return os.path.normpath(f"{context.rootfs or ''}/{path.lstrip('/')}")
     top = host_path(context, over[1])
     if top is None:
         return None

@@ -234,16 +234,22 @@ def _runs_through(plan: Plan) -> bool:
 def _check_end(plan: Plan) -> Iterator[str]:
     """Only further candidates of the same search may follow an execve."""
     child = plan.track(Track.CHILD)
-    first = next((n for n, p in enumerate(child) if _is_exec(p.op)), None)
-    if child and first is None:
+    if child and not any(_is_exec(placed.op) for placed in child):
         yield "the child's track does not end in execve"
+    for track in Track:
+        yield from _check_exec(plan.track(track), track)
+
+
+def _check_exec(steps: tuple[Placed, ...], track: Track) -> Iterator[str]:
+    first = next((n for n, placed in enumerate(steps) if _is_exec(placed.op)), None)
     if first is None:
         return
-    for placed in child[first:]:
-        if not _is_exec(placed.op) or placed.action is not child[first].action:
+    for placed in steps[first:]:
+        if not _is_exec(placed.op) or placed.action is not steps[first].action:
             yield f"step {placed.address} follows the command's execve"
-    if isinstance(child[-1].op, Call) and child[-1].op.accept:
-        yield f"step {child[-1].address} lets the child go on after a failed execve"
+    last = steps[-1]
+    if isinstance(last.op, Call) and last.op.accept:
+        yield f"step {last.address} lets the {track} go on after a failed execve"
 
 
 def _is_exec(op: Op) -> bool:
@@ -252,14 +258,41 @@ def _is_exec(op: Op) -> bool:
 
 def _check_undo(plan: Plan) -> Iterator[str]:
     started = {placed.op.pid for placed in plan.steps() if isinstance(placed.op, Clone)}
+    own = _OwnMounts()
     for action in plan.actions:
         if action.track is Track.CHILD:
             if action.undo:
                 yield f"'{action.what}' of the child has undo steps, which only the parent runs"
             continue
-        visible = next((op for op in action.steps if is_host_visible(op, started)), None)
-        if visible is not None and not action.undo:
-            yield f"'{action.what}' does {_name(visible)} on the host and does not undo it"
+        visible = [
+            op for op in action.steps if not own.ends_with(op) and is_host_visible(op, started)
+        ]
+        if visible and not action.undo:
+            yield f"'{action.what}' does {_name(visible[0])} on the host and does not undo it"
+
+
+@dataclass(slots=True)
+class _OwnMounts:
+    """Whether the parent has gone into a mount namespace of its own, from which nothing
+    propagates: what it mounts then ends with it (mount_namespaces(7))."""
+
+    unshared: bool = False
+    cut_off: bool = False
+
+    def ends_with(self, op: Op) -> bool:
+        """Whether ``op`` mounts there; to be told of the parent's steps in their order."""
+        if not isinstance(op, Call):
+            return False
+        if op.name == "unshare":
+            self.unshared |= "CLONE_NEWNS" in _flags(op.args[0])
+        elif op.name == "mount" and self.unshared and op.args[1] == Str("/"):
+            how = _flags(op.args[3])
+            self.cut_off |= how in ({"MS_REC", "MS_SLAVE"}, {"MS_REC", "MS_PRIVATE"})
+        return self.cut_off and op.name in ("mount", "move_mount")
+
+
+def _flags(arg: Arg) -> set[str]:
+    return set(arg.text.split("|")) if isinstance(arg, Int) else set()
 
 
 def _name(op: Op) -> str:

@@ -246,6 +246,46 @@ def test_a_child_without_execve() -> None:
     assert found == ["the child's track does not end in execve"]
 
 
+def test_the_parent_may_become_the_command_itself() -> None:
+    verify(make_plan(p(EXECVE)))
+    verify(make_plan(p(calls.allow(EXECVE, accept=("ENOENT",)), EXECVE)))
+    with pytest.raises(NsrunError, match="step p1 follows the command's execve"):
+        verify(make_plan(p(EXECVE), p(opened(A))))
+    with pytest.raises(NsrunError, match="step p0 lets the parent go on after a failed execve"):
+        verify(make_plan(p(calls.allow(EXECVE, accept=("ENOENT",)))))
+
+
+OWN_MOUNTS = calls.unshare(abi.CloneFlag.CLONE_NEWNS)
+MOUNT = calls.mount("x", "/x", "sysfs", 0)
+
+
+def propagation(how: abi.MountFlag, path: str = "/") -> Call:
+    return calls.mount(None, path, None, int(how))
+
+
+@pytest.mark.parametrize("how", [abi.MountFlag.MS_SLAVE, abi.MountFlag.MS_PRIVATE])
+def test_what_is_mounted_in_a_mount_namespace_of_its_own_ends_with_it(how: abi.MountFlag) -> None:
+    verify(make_plan(p(OWN_MOUNTS, propagation(abi.MountFlag.MS_REC | how)), p(MOUNT)))
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        # Without a namespace of its own, with one from which mounts propagate, or in part.
+        (propagation(abi.MountFlag.MS_REC | abi.MountFlag.MS_SLAVE), MOUNT),
+        (calls.unshare(abi.CloneFlag.CLONE_NEWNET), MOUNT),
+        (OWN_MOUNTS, MOUNT),
+        (OWN_MOUNTS, propagation(abi.MountFlag.MS_SLAVE), MOUNT),
+        (OWN_MOUNTS, propagation(abi.MountFlag.MS_REC | abi.MountFlag.MS_SHARED), MOUNT),
+        (OWN_MOUNTS, propagation(abi.MountFlag.MS_REC | abi.MountFlag.MS_SLAVE, "/x"), MOUNT),
+        # Too late for what was mounted before.
+        (OWN_MOUNTS, MOUNT, propagation(abi.MountFlag.MS_REC | abi.MountFlag.MS_SLAVE)),
+    ],
+)
+def test_a_mount_that_others_may_see_is_undone(steps: tuple[Call, ...]) -> None:
+    assert problems(p(*steps)) == ["'act' does mount on the host and does not undo it"]
+
+
 def test_a_plan_of_the_parent_alone() -> None:
     verify(make_plan(p(calls.umount2("/x", abi.UmountFlag.MNT_DETACH))))
 
