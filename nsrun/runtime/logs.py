@@ -73,7 +73,11 @@ def _moment(text: str) -> datetime.datetime:
 
 def show(container: Container, chosen: Chosen, *, follow: bool) -> None:
     """Print the log; with ``follow`` on until the container ends."""
-    reader = Reader(container.folder)
+    with contextlib.closing(Reader(container.folder)) as reader:
+        _show(container, chosen, reader, follow)
+
+
+def _show(container: Container, chosen: Chosen, reader: Reader, follow: bool) -> None:
     # Before the first look: what comes between the two is seen by it.
     monitor = _monitor(container) if follow else None
     lines: Iterator[Line] | deque[Line] = (line for line in reader.new() if chosen.wants(line))
@@ -119,14 +123,19 @@ class Reader:
         # By inode, the oldest first.
         self._files: dict[int, BinaryIO] = {}
 
+    def close(self) -> None:
+        for file in self._files.values():
+            file.close()
+        self._files.clear()
+
     def new(self) -> Iterator[Line]:
         self._open_new()
         for file in tuple(self._files.values()):
             yield from _lines(file)
 
     def _open_new(self) -> None:
-        there = self._opened()
-        while not _is_newest(there, self._folder):
+        before, there = self._newest(), self._opened()
+        while before != (before := self._newest()):
             # A rotation came between: some are missing, or not in their order.
             for file in there.values():
                 file.close()
@@ -140,6 +149,13 @@ class Reader:
         for inode in [i for i, f in self._files.items() if i not in there and _is_read(f)]:
             self._files.pop(inode).close()
 
+    def _newest(self) -> int:
+        """The inode number of the file that is written to now, 0 for none."""
+        try:
+            return os.stat(os.path.join(self._folder, "log")).st_ino
+        except FileNotFoundError:
+            return 0
+
     def _opened(self) -> dict[int, BinaryIO]:
         found: dict[int, BinaryIO] = {}
         with contextlib.suppress(FileNotFoundError):  # the folder
@@ -148,16 +164,6 @@ class Reader:
                     file = open(path, "rb")  # noqa: SIM115 - it stays open
                     found[os.fstat(file.fileno()).st_ino] = file
         return found
-
-
-def _is_newest(there: dict[int, BinaryIO], folder: str) -> bool:
-    """Whether the log that is written to now is the last of ``there``."""
-    try:
-        inode = os.stat(os.path.join(folder, "log")).st_ino
-    except FileNotFoundError:
-        # Between two calls of a rotation, or removed: what comes is found the next time.
-        return True
-    return next(reversed(there), None) == inode
 
 
 def _is_read(file: BinaryIO) -> bool:

@@ -138,3 +138,19 @@ def containers(box: Box) -> Iterator[Containers]:
             time.sleep(0.01)
         left = [str(path) for path in made.state.rglob("*")]
         assert left == [], left
+
+
+def lines_of(data: bytes, limit: int = 8192) -> list[tuple[str, bytes]]:
+    """What a log is to have of a stream: whole lines (F), and parts (P) of longer ones and of one
+    that is never ended."""
+    found: list[tuple[str, bytes]] = []
+    *whole, rest = data.split(b"\n")
+    for line in whole:
+        while len(line) > limit:
+            found.append(("P", line[:limit]))
+            line = line[limit:]
+        found.append(("F", line))
+    while rest:
+        found.append(("P", rest[:limit]))
+        rest = rest[limit:]
+    return found
