@@ -366,6 +366,52 @@ class PrCapAmbient(IntEnum):
 
 
 class Capability(IntEnum):
+class AuditArch(IntEnum):
+    """linux/audit.h, AUDIT_ARCH_*: ``arch`` of struct seccomp_data (seccomp(2))"""
+
+    AUDIT_ARCH_I386 = 0x40000003
+    AUDIT_ARCH_ARM = 0x40000028
+    AUDIT_ARCH_X86_64 = 0xC000003E
+    AUDIT_ARCH_AARCH64 = 0xC00000B7
+
+
+class SeccompOperation(IntEnum):
+    """linux/seccomp.h: operations of seccomp(2)"""
+
+    SECCOMP_SET_MODE_STRICT = 0
+    SECCOMP_SET_MODE_FILTER = 1
+    SECCOMP_GET_ACTION_AVAIL = 2
+    SECCOMP_GET_NOTIF_SIZES = 3
+
+
+class SeccompFlag(IntFlag):
+    """linux/seccomp.h: flags of SECCOMP_SET_MODE_FILTER"""
+
+    SECCOMP_FILTER_FLAG_TSYNC = 1
+    SECCOMP_FILTER_FLAG_LOG = 2
+    SECCOMP_FILTER_FLAG_SPEC_ALLOW = 4
+    SECCOMP_FILTER_FLAG_NEW_LISTENER = 8
+    SECCOMP_FILTER_FLAG_TSYNC_ESRCH = 16
+    SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV = 32
+
+
+class SeccompAction(IntEnum):
+    """linux/seccomp.h, SECCOMP_RET_*: the upper half is the action, the lower its data"""
+
+    SECCOMP_RET_KILL_PROCESS = 0x80000000
+    SECCOMP_RET_KILL_THREAD = 0x00000000
+    SECCOMP_RET_TRAP = 0x00030000
+    SECCOMP_RET_ERRNO = 0x00050000
+    SECCOMP_RET_USER_NOTIF = 0x7FC00000
+    SECCOMP_RET_TRACE = 0x7FF00000
+    SECCOMP_RET_LOG = 0x7FFC0000
+    SECCOMP_RET_ALLOW = 0x7FFF0000
+
+
+# BPF_MAXINSNS, linux/bpf_common.h: the most instructions of a filter.
+BPF_MAX_INSTRUCTIONS = 4096
+
+
     """linux/capability.h"""
 
     CAP_CHOWN = 0

@@ -7,6 +7,7 @@ page. ``fd`` arguments are registers, or ``AT_FDCWD`` as :data:`CWD`.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import struct
 from collections.abc import Iterable
 from enum import IntEnum, IntFlag
@@ -23,6 +24,7 @@ from nsrun.kernel.values import (
     Int,
     Length,
     Out,
+    Pointer,
     Reg,
     RegKind,
     Str,
@@ -473,6 +475,33 @@ def capset(effective: int, permitted: int, inheritable: int) -> Call:
             Bytes(struct.pack("=6I", *words), text),
         ),
     )
+
+
+# struct sock_filter of linux/filter.h, an instruction; struct sock_fprog is their number and,
+# aligned to 8 bytes, their address.
+BPF_INSTRUCTION = struct.Struct("=HBBI")
+_FPROG = struct.Struct("=H6xQ")
+
+
+def seccomp_filter(program: bytes, sflags: int) -> Call:
+    """seccomp(2): every later call of this process and its children has to pass ``program``, a
+    sequence of struct sock_filter."""
+    count, rest = divmod(len(program), BPF_INSTRUCTION.size)
+    assert count and not rest
+    digest = hashlib.sha256(program).hexdigest()[:8]
+    text = f"{{filter {count} instructions, sha256:{digest}}}"
+    fprog = Bytes(_FPROG.pack(count, 0), text, pointers=(Pointer(8, Bytes(program, text)),))
+    operation = enum(abi.SeccompOperation.SECCOMP_SET_MODE_FILTER)
+    return Call(
+        name="seccomp", args=(operation, flags(sflags, abi.SeccompFlag), fprog), result=0
+    )
+
+
+def seccomp_program(call: Call) -> bytes | None:
+    """The program of a :func:`seccomp_filter`, None for another call."""
+    if call.name != "seccomp" or not isinstance(call.args[-1], Bytes):
+        return None
+    return call.args[-1].pointers[0].target.value
 
 
 def keyctl_join_session() -> Call:

@@ -6,8 +6,8 @@ Inside the child the order is this: out of the caller's session and keyring · i
 sources taken as the caller · ids of the container's root · names, loopback · propagation ·
 root, default mounts · interfaces, addresses, routes · sysctls · mounts, files, masks · into the
 root · limits, bounding set, groups, ids, capabilities · death signal, and whether the launcher
-still lives · no_new_privs · working directory · init, terminal · descriptors, signals · the
-command. The launcher makes its part of the interfaces while the child mounts.
+still lives · no_new_privs · working directory · init, terminal · descriptors, signals · system
+calls · the command. The launcher makes its part of the interfaces while the child mounts.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from nsrun.plan.model import Needs, Plan, Source, Track
 from nsrun.plan.notify import tell_ready
 from nsrun.plan.ops import EXEC, Clone, Op, SendFd, Signal, Wait
 from nsrun.plan.pins import pin_namespaces
+from nsrun.plan.seccomp import confine, confine_init, confinement
 from nsrun.plan.tree import Tree
 from nsrun.plan.verify import verify
 from nsrun.plan.wanted import wanted
@@ -185,7 +186,16 @@ def _limit_and_run(
 ) -> None:
     spec = draft.spec
     security.set_limits(draft, facts)
-    security.take_identity(draft, facts, who)
+    sets = security.decide(draft, facts, who)
+    confined = confinement(
+        draft,
+        facts,
+        held=security.lasting(draft, facts, sets),
+        effective=sets.effective,
+        available=security.available(draft, facts),
+    )
+    early = confined is not None and confined.given_up
+    security.take_identity(draft, facts, who, security.with_admin(sets) if early else sets)
     draft.child(
         "end when the launcher ends, if it has not yet",
         # prctl(2): a change of credentials clears the death signal.
@@ -197,9 +207,16 @@ def _limit_and_run(
     process.go_to_work(draft)
     terminal = process.receive_terminal(draft, started)
     _parents_side(draft, facts, started)
+    confine_init(draft, confined)
     process.become_init(draft, started)
     process.take_streams(draft, pty, stdin, forked=spec.init)
-    process.last_steps(draft, facts, process.environment(spec, facts))
+    process.last_steps(draft, facts)
+    confine(draft, confined)
+    if early:
+        draft.child(
+            "give up the right to set a filter", security.set_capabilities(sets), at="seccomp"
+        )
+    process.execute(draft, process.environment(spec, facts))
     draft.parent(
         "wait for the command to be executed",
         Wait(sync=EXEC, channel=started.outer, signals=started.signals),

@@ -291,8 +291,8 @@ def become_init(draft: Draft, launch: Launch) -> None:
     draft.child("leave an init behind as the first process", *steps, at="init")
 
 
-def last_steps(draft: Draft, facts: Facts, env: tuple[str, ...]) -> None:
-    """Descriptors, signals, umask, and the command."""
+def last_steps(draft: Draft, facts: Facts) -> None:
+    """Descriptors, signals, umask."""
     spec = draft.spec
     umask = spec.user.umask
     draft.child(
@@ -313,7 +313,6 @@ def last_steps(draft: Draft, facts: Facts, env: tuple[str, ...]) -> None:
         calls.rt_sigprocmask(abi.SigprocmaskHow.SIG_SETMASK, 0),
         rule="nothing is inherited",
     )
-    _execute(draft, env)
 
 
 def _signal_name(number: int) -> str:
@@ -323,7 +322,8 @@ def _signal_name(number: int) -> str:
         return ""
 
 
-def _execute(draft: Draft, env: tuple[str, ...]) -> None:
+def execute(draft: Draft, env: tuple[str, ...]) -> None:
+    """The command: nothing follows."""
     command = draft.spec.command
     draft.child(f"run {command[0]}", *searched(command, env), at="command")
 

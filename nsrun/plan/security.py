@@ -5,6 +5,7 @@ Sources: capabilities(7), credentials(7), prctl(2).
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 
 from nsrun.kernel import abi, calls
@@ -165,9 +166,27 @@ def _explicit_sets(
 # --- steps -----------------------------------------------------------------------------------
 
 
-def take_identity(draft: Draft, facts: Facts, identity: Identity) -> None:
+def lasting(draft: Draft, facts: Facts, sets: CapabilitySets) -> frozenset[int]:
+    """The capabilities that the command can ever have, whatever it executes."""
+    if draft.spec.no_new_privileges or facts.no_new_privileges:
+        return sets.permitted
+    return sets.permitted | sets.bounding
+
+
+def with_admin(sets: CapabilitySets) -> CapabilitySets:
+    """``sets`` and CAP_SYS_ADMIN, to be given up again by :func:`set_capabilities`."""
+    admin = {int(Capability.CAP_SYS_ADMIN)}
+    return dataclasses.replace(
+        sets, permitted=sets.permitted | admin, effective=sets.effective | admin
+    )
+
+
+def set_capabilities(sets: CapabilitySets) -> Op:
+    return calls.capset(mask(sets.effective), mask(sets.permitted), mask(sets.inheritable))
+
+
+def take_identity(draft: Draft, facts: Facts, identity: Identity, sets: CapabilitySets) -> None:
     """Bounding set, groups, gid, uid, the other sets: in the order that keeps each allowed."""
-    sets = decide(draft, facts, identity)
     at = "capabilities" if "capabilities" in draft.spec.spans else ""
     rule = "" if at else "default capabilities"
     _limit_bounding(draft, facts, sets, at, rule)
@@ -176,7 +195,7 @@ def take_identity(draft: Draft, facts: Facts, identity: Identity) -> None:
         "hold no other capabilities",
         calls.prctl(Prctl.PR_CAP_AMBIENT, Int(PrCapAmbient.PR_CAP_AMBIENT_CLEAR_ALL,
                                               "PR_CAP_AMBIENT_CLEAR_ALL")),
-        calls.capset(mask(sets.effective), mask(sets.permitted), mask(sets.inheritable)),
+        set_capabilities(sets),
         *(_raise_ambient(n) for n in sorted(sets.ambient)),
         at=at,
         rule=rule,

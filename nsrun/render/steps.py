@@ -44,6 +44,7 @@ BUFFER_LIMIT = 64
 
 # What the listing leaves off a constant; the call's name says the family. Longest first.
 _PREFIXES = (
+    "SECCOMP_FILTER_FLAG_", "SECCOMP_",
     "CLOSE_RANGE_", "MOUNT_ATTR_", "MOVE_MOUNT_", "OPEN_TREE_", "FSCONFIG_", "FSMOUNT_",
     "KEYCTL_", "RESOLVE_", "RENAME_", "FSOPEN_", "FSPICK_", "RLIMIT_", "UMOUNT_", "CLONE_",
     "STATX_", "LOCK_", "SOCK_", "PIDFD_", "IFF_", "MFD_", "MNT_", "MSG_", "SFD_",

@@ -14,7 +14,13 @@ from types import MappingProxyType
 from typing import Any
 
 from nsrun.diag import Diagnostic, NsrunError, sort_key
-from nsrun.spec import build_mounts, build_namespaces, build_network, build_process
+from nsrun.spec import (
+    build_mounts,
+    build_namespaces,
+    build_network,
+    build_process,
+    build_seccomp,
+)
 from nsrun.spec.document import Document
 from nsrun.spec.model import Spec
 from nsrun.spec.path import top_key
@@ -56,6 +62,7 @@ _FIELDS: dict[str, Callable[[Reader, Value, str], Any]] = {
     "timeout": build_process.duration,
     "capabilities": build_process.capabilities,
     "no_new_privileges": _as_written,
+    "seccomp": build_seccomp.seccomp,
     "rlimits": build_process.rlimits,
     "sysctl": build_process.sysctl,
     "masked_paths": build_mounts.path_list,

@@ -169,6 +169,67 @@ class Capabilities:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SeccompArgument:
+    """A condition on argument ``index`` (0 to 5), ``op`` as libseccomp names it
+    (``SCMP_CMP_EQ``); for ``SCMP_CMP_MASKED_EQ`` ``value`` is the mask."""
+
+    index: int
+    op: str
+    value: int
+    value_two: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeccompWhen:
+    """When a rule of a profile counts, empty for always: ``capabilities`` that are held (all of
+    them, or to exclude a rule any), ``machines`` by Go's names, the oldest kernel."""
+
+    capabilities: tuple[str, ...] = ()
+    machines: tuple[str, ...] = ()
+    kernel: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeccompRule:
+    """What happens to the calls ``names``, where all of ``arguments`` hold; names and actions as
+    OCI has them (``SCMP_ACT_ERRNO``). ``path``: its place in the spec or in the profile's file."""
+
+    path: str
+    names: tuple[str, ...]
+    action: str
+    errno: int | None = None
+    arguments: tuple[SeccompArgument, ...] = ()
+    includes: SeccompWhen = SeccompWhen()
+    excludes: SeccompWhen = SeccompWhen()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeccompProfile:
+    """An OCI seccomp object. ``architectures`` empty is the machine's own; ``arch_map`` is
+    Docker's: an architecture and those that come with it. ``file``: the host file it is from."""
+
+    default_action: str
+    default_errno: int | None = None
+    architectures: tuple[str, ...] = ()
+    arch_map: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    flags: tuple[str, ...] = ()
+    rules: tuple[SeccompRule, ...] = ()
+    file: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeccompFilter:
+    """A filter that has been compiled before: a container's own, for another command in it.
+    ``flags`` are those of seccomp(2)."""
+
+    program: bytes
+    flags: int = 0
+
+
+Seccomp = Literal["default", "unconfined"] | SeccompProfile | SeccompFilter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rlimit:
     """``soft`` and ``hard`` of setrlimit(2); None is unlimited."""
 
@@ -364,3 +425,4 @@ class Spec:
                 return self.spans[path]
             path = parent_path(path)
         return self.spans.get("")
+    seccomp: Seccomp = "unconfined"

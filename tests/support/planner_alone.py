@@ -10,7 +10,8 @@ from __future__ import annotations
 import os
 import sys
 
-# Imported only where a spec has interfaces: the import is no part of planning.
+# Imported only where a spec has interfaces or a filter: the import is no part of planning.
+import nsrun.kernel.seccomp
 import nsrun.plan.links  # noqa: F401
 from nsrun.plan.build import plan
 from nsrun.plan.codec import dumps

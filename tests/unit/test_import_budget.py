@@ -10,7 +10,9 @@ import pytest
 
 from tests.support.paths import PYTHON, ROOT
 
-HEAVY = ("yaml", "jsonschema", "jinja2", "pyroute2", "rich", "shtab", "referencing", "prctl")
+HEAVY = (
+    "yaml", "jsonschema", "jinja2", "pyroute2", "pyseccomp", "rich", "shtab", "referencing", "prctl"
+)  # fmt: skip
 
 # The modules that an interpreter has before its first line, with -I, are not counted.
 _COUNT = """

@@ -66,6 +66,7 @@ THIRD_PARTY: dict[str, tuple[str, ...]] = {
     "referencing": ("nsrun.spec",),
     "jinja2": ("nsrun.spec",),
     "pyroute2": ("nsrun.kernel.netlink",),
+    "pyseccomp": ("nsrun.kernel.seccomp",),
     "prctl": ("nsrun.replay", "nsrun.host", "nsrun.runtime"),
     "rich": ("nsrun.cli",),
     "shtab": ("nsrun.cli",),
@@ -140,7 +141,9 @@ def test_every_folder_has_a_rule() -> None:
     assert folders <= ALLOWED.keys()
 
 
-@pytest.mark.parametrize("package", ["yaml", "jsonschema", "pyroute2", "rich", "shtab"])
+@pytest.mark.parametrize(
+    "package", ["yaml", "jsonschema", "pyroute2", "pyseccomp", "rich", "shtab"]
+)
 def test_libraries_stay_where_they_are_used(package: str) -> None:
     strays = [
         str(found)
@@ -199,7 +202,7 @@ def _is_import(node: ast.AST) -> bool:
 
 @pytest.mark.parametrize("start", ["nsrun.replay.engine", "nsrun.plan.codec", "nsrun.plan.build"])
 def test_a_replay_and_a_plan_need_no_yaml(start: str) -> None:
-    heavy = {"yaml", "jsonschema", "jinja2", "rich", "shtab"}
+    heavy = {"yaml", "jsonschema", "jinja2", "pyseccomp", "rich", "shtab"}
     assert start in MODULES
     assert {name.partition(".")[0] for name in reachable(start)} & heavy == set()
 

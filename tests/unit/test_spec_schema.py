@@ -196,7 +196,7 @@ def test_one_mistake_is_one_message(
         "user: 0\nstop_signal: 9\ntimeout: 1.5\nstop_timeout: 0",
         "capabilities: {bounding: [CAP_CHOWN], ambient: []}",
         "sysctl: {net.ipv4.ip_forward: 1}\nlabels: {a: true}",
-        "seccomp: {defaultAction: SCMP_ACT_ERRNO, syscalls: [{names: [a], action: b}]}",
+        "seccomp: {defaultAction: SCMP_ACT_ERRNO, syscalls: [{names: [a], action: SCMP_ACT_LOG}]}",
         "landlock: required\nprofile: strict\ndevices: [/dev/fuse]\nresources: {memory: 512m}",
         "containers: {a: {command: [x], networks: [front], restart: no}}\nvolumes: {data: }",
     ],
