@@ -13,7 +13,7 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 
-from nsrun.host import containers, forwarding, ids, paths, procfs
+from nsrun.host import cgroups, containers, forwarding, ids, paths, procfs
 from nsrun.kernel.depend import CONTENT_MAX, IGNORED_BY_PYTHON, Depend, Kind, Mask
 from nsrun.kernel.facts import Query
 
@@ -54,6 +54,7 @@ def depends(
         *(_stat(path, text, _WHOLE) for path, text in _FILES.items()),
         *_helpers(query.helpers, environ),
         *(_forwarding(query.bridges, environ) if query.forwarding else ()),
+        *(_cgroups() if query.cgroups else ()),
         *(found for path in query.paths for found in _path(path)),
         *_inside(query),
         *_program(),
@@ -139,6 +140,14 @@ def _forwarding(bridges: tuple[str, ...], environ: Mapping[str, str]) -> Iterato
     yield from (_content(path, "the ways out of the host, and what forwards") for path in contents)
     # Not their times: who shares one that is there writes nothing into it.
     yield from (_stat(path, "what running containers have switched on", _PLACE) for path in marks)
+
+
+def _cgroups() -> Iterator[Depend]:
+    """Where the container's control group is made, and what it can be given there."""
+    yield _content("/proc/self/cgroup", "the caller's control group")
+    for folder, contents in cgroups.files():
+        yield _stat(folder, "where its control group is made", _PLACE)
+        yield from (_content(path, "what a control group can be given") for path in contents)
 
 
 def _program() -> Iterator[Depend]:

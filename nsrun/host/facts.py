@@ -10,7 +10,7 @@ import resource
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from nsrun.host import containers, forwarding, ids, links, nsfs, paths, procfs
+from nsrun.host import cgroups, containers, forwarding, ids, links, nsfs, paths, procfs
 from nsrun.kernel.abi import RlimitResource
 from nsrun.kernel.facts import Facts, LinkFact, PathFact, Query
 
@@ -70,6 +70,7 @@ def gather(query: Query) -> Facts:
         helpers=MappingProxyType(_helpers(query.helpers)),
         forwarding=forwarding.look(query.bridges, state) if query.forwarding else None,
         links=MappingProxyType(_links(query.physical)),
+        cgroups=cgroups.look() if query.cgroups else None,
     )
 
 

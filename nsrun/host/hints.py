@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from nsrun.host import (
+    hints_cgroup,
     hints_exec,
     hints_ids,
     hints_mount,
@@ -72,6 +73,8 @@ _TABLE: tuple[_Row, ...] = (
     _Row(("mount",), ("EPERM",), hints_mount.mounting_forbidden),
     _Row(("mount_setattr",), ("EINVAL",), hints_mount.attributes_refused),
     _Row(("mount_setattr",), ("EPERM",), hints_mount.locked_flags),
+    _Row(("unlinkat",), ("EBUSY",), hints_cgroup.in_use),
+    _Row(("write",), ("EBUSY",), hints_cgroup.cannot_give_on),
     _Row(("netlink",), ("EEXIST",), hints_network.name_taken),
     # The same number; Python calls it by the second name.
     _Row(("netlink",), ("EOPNOTSUPP", "ENOTSUP"), hints_network.unknown_kind),

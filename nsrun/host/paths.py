@@ -83,7 +83,12 @@ def _present(status: os.stat_result, namespace: str | None = None) -> PathFact:
         owner=(status.st_uid, status.st_gid),
         mode=stat.S_IMODE(status.st_mode),
         namespace=namespace,
+        block=_numbers(status.st_rdev) if stat.S_ISBLK(status.st_mode) else "",
     )
+
+
+def _numbers(device: int) -> str:
+    return f"{os.major(device)}:{os.minor(device)}"
 
 
 def _absent(

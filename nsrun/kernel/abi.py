@@ -341,6 +341,7 @@ class Magic(IntEnum):
     DEVPTS_SUPER_MAGIC = 0x1CD1
     NSFS_MAGIC = 0x6E736673
     CGROUP2_SUPER_MAGIC = 0x63677270
+    CGROUP_SUPER_MAGIC = 0x27E0EB
 
 
 class Prctl(IntEnum):
@@ -365,7 +366,6 @@ class PrCapAmbient(IntEnum):
     PR_CAP_AMBIENT_CLEAR_ALL = 4
 
 
-class Capability(IntEnum):
 class AuditArch(IntEnum):
     """linux/audit.h, AUDIT_ARCH_*: ``arch`` of struct seccomp_data (seccomp(2))"""
 
@@ -412,6 +412,7 @@ class SeccompAction(IntEnum):
 BPF_MAX_INSTRUCTIONS = 4096
 
 
+class Capability(IntEnum):
     """linux/capability.h"""
 
     CAP_CHOWN = 0

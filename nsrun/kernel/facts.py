@@ -27,6 +27,7 @@ class PathFact:
     """A host path: what it is, and what its identity was (for a cache to compare).
 
     ``namespace``: for a file on nsfs, the namespace's kind by OCI's name ("network").
+    ``block``: a block device's own numbers, "8:0".
     ``owner`` is (uid, gid). ``missing_part`` is the first component that does not exist.
     """
 
@@ -37,6 +38,7 @@ class PathFact:
     mode: int = 0
     namespace: str | None = None
     missing_part: str = ""
+    block: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +106,33 @@ class LinkFact:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CgroupFolder:
+    """The cgroup in which a container's own is made, in one hierarchy (cgroups(7)).
+
+    ``path``: its folder on the host. ``owner``: its user; ``writable``: whether the caller may
+    make one in it. ``controllers``: those it can give on, ``enabled``: those of cgroup v2 that it
+    gives on already. ``cpus`` and ``mems``: what it has itself of the controller cpuset.
+    """
+
+    path: str
+    owner: int = 0
+    writable: bool = True
+    controllers: frozenset[str] = frozenset()
+    enabled: frozenset[str] = frozenset()
+    cpus: str = ""
+    mems: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Cgroups:
+    """The hierarchies of control groups: ``v2``, None where it is not mounted, and those of
+    version 1 by controller."""
+
+    v2: CgroupFolder | None = None
+    v1: Mapping[str, CgroupFolder] = field(default_factory=lambda: MappingProxyType({}))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Query:
     """What to look up: made from a spec by the planner, answered by a probe.
 
@@ -113,6 +142,7 @@ class Query:
     variables whose caller's value a spec passes on. ``containers``: names to join. ``helpers``:
     programs to look for. ``forwarding``: whether packets are to be forwarded; ``bridges``, through
     which of the caller's. ``physical``: the caller's interfaces that are to be moved in.
+    ``cgroups``: whether a control group is to be made.
     """
 
     paths: tuple[str, ...] = ()
@@ -126,6 +156,7 @@ class Query:
     forwarding: bool = False
     bridges: tuple[str, ...] = ()
     physical: tuple[str, ...] = ()
+    cgroups: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,7 +172,8 @@ class Facts:
     name to pid for those asked and running. ``namespaces``: kinds this kernel supports.
     ``limits``: name of a resource ("nofile") to (soft, hard), None for unlimited.
     ``helpers``: absolute paths of those asked for that are installed. ``links``: those of
-    Query.physical that are there, by name.
+    Query.physical that are there, by name. ``cgroups``: where a control group can be made, None
+    where that was not asked.
     """
 
     kernel: str
@@ -179,6 +211,7 @@ class Facts:
     helpers: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     forwarding: Forwarding | None = None
     links: Mapping[str, LinkFact] = field(default_factory=lambda: MappingProxyType({}))
+    cgroups: Cgroups | None = None
 
     @property
     def kernel_version(self) -> tuple[int, int]:

@@ -23,6 +23,7 @@ from nsrun.kernel import abi, calls, sockets
 from nsrun.kernel.abi import CloneFlag
 from nsrun.kernel.facts import Facts
 from nsrun.kernel.values import Fmt, Int, Reg, RegKind, Str
+from nsrun.plan import cgroup
 from nsrun.plan.draft import Draft
 from nsrun.plan.identity import Identity, Maps, Writer
 from nsrun.plan.ops import Clone, Op, ReceiveFd, Signal, Spawn, Wait
@@ -90,10 +91,11 @@ def _has_offsets(spec: Spec) -> bool:
 def launch(draft: Draft, facts: Facts, identity: Identity) -> Launch:
     """Everything from the first act of the launcher to the child in its namespaces, mapped."""
     regs = _prepare(draft, facts)
+    groups = cgroup.make_groups(draft, facts)
     if needs_stage(draft.spec):
-        _clone_through_stage(draft, facts, identity, regs)
+        _clone_through_stage(draft, facts, identity, regs, groups)
     else:
-        _clone(draft, facts, identity, regs)
+        _clone(draft, facts, identity, regs, groups)
     return regs
 
 
@@ -153,11 +155,17 @@ def name_address(uid: int, name: str) -> str:
 # --- clone -----------------------------------------------------------------------------------
 
 
-def _clone(draft: Draft, facts: Facts, identity: Identity, regs: Launch) -> None:
+def _clone(
+    draft: Draft, facts: Facts, identity: Identity, regs: Launch, groups: tuple[Reg, ...]
+) -> None:
     spec = draft.spec
-    wanted = [n for n in spec.namespaces if not n.joined]
+    new = [n for n in spec.namespaces if not n.joined]
+    # clone(2): a new cgroup namespace has the group of the caller as its root.
+    wanted = [n for n in new if not (groups and n.type is NamespaceType.CGROUP)]
     _first_clone(draft, wanted, regs.child, regs.pidfd)
-    _child_begins(draft, regs)
+    _child_begins(draft, regs, groups)
+    if wanted != new:
+        cgroup.new_namespace(draft)
     _claim_name(draft, regs)
     _maps_in_step(draft, facts, identity, regs, regs.child)
     _oom_score(draft)
@@ -165,7 +173,9 @@ def _clone(draft: Draft, facts: Facts, identity: Identity, regs: Launch) -> None
     _join(draft, facts)
 
 
-def _clone_through_stage(draft: Draft, facts: Facts, identity: Identity, regs: Launch) -> None:
+def _clone_through_stage(
+    draft: Draft, facts: Facts, identity: Identity, regs: Launch, groups: tuple[Reg, ...]
+) -> None:
     spec = draft.spec
     stage = draft.reg("stage", RegKind.PID)
     stagefd = draft.reg("stagefd")
@@ -179,7 +189,7 @@ def _clone_through_stage(draft: Draft, facts: Facts, identity: Identity, regs: L
     ]
     time = spec.namespace(NamespaceType.TIME)
     _first_clone(draft, early, stage, stagefd)
-    _child_begins(draft, regs)
+    _child_begins(draft, regs, groups)
     if early:
         _maps_in_step(draft, facts, identity, regs, stage)
     _oom_score(draft)
@@ -276,9 +286,10 @@ def _second_clone(draft: Draft, regs: Launch, made: list[Namespace]) -> None:
     )
 
 
-def _child_begins(draft: Draft, regs: Launch) -> None:
+def _child_begins(draft: Draft, regs: Launch, groups: tuple[Reg, ...]) -> None:
     draft.parent("keep one end of the channel", calls.close(regs.inner), rule="control channel")
     draft.child("keep one end of the channel", calls.close(regs.outer), rule="control channel")
+    cgroup.enter(draft, groups)
     _die_with_parent(draft)
     draft.child(
         "leave the caller's keyring, session and mask",

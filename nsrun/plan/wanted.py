@@ -31,6 +31,7 @@ def wanted(spec: Spec) -> Query:
         forwarding=nat.is_wanted(spec),
         bridges=tuple(dict.fromkeys(_bridges(spec))),
         physical=tuple(dict.fromkeys(_physical(spec))),
+        cgroups=spec.resources is not None,
         pids=tuple(n.join_pid for n in spec.namespaces if n.join_pid is not None),
     )
 
@@ -72,6 +73,7 @@ def _host_paths(spec: Spec) -> list[str]:
             paths += [p for p in (overlay.upper, overlay.work) if p is not None]
     for namespace in spec.namespaces:
         paths += [p for p in (namespace.join_path, namespace.pin) if p is not None]
+    paths += [limit.device for limit in spec.resources.io] if spec.resources is not None else []
     binds: dict[str, list[str]] = {}
     for mount in spec.mounts:
         target = ancestors(os.path.normpath(mount.target))[-1]

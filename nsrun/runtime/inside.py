@@ -7,12 +7,13 @@ Its namespaces, capabilities, ids, limits and variables are those of the contain
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nsrun.diag import Diagnostic, NsrunError
-from nsrun.host import paths, procfs
+from nsrun.host import cgroups, paths, procfs
 from nsrun.kernel.abi import Capability, RlimitResource
+from nsrun.plan.cgroup import group_name
 from nsrun.plan.launch import PROC_NAMES
 from nsrun.runtime.store import Container
 from nsrun.spec.model import (
@@ -78,6 +79,7 @@ def spec_for(container: Container, wanted: Wanted) -> Spec:
         file=container.record.spec,
         sha256=container.record.sha256,
         namespaces=tuple(_namespaces(container, wanted.kinds)),
+        cgroups=tuple(_cgroups(container)),
         command=wanted.command,
         env={**_environment(pid), **wanted.env},
         cwd=wanted.cwd or "/",
@@ -96,6 +98,15 @@ def _gone(container: Container) -> NsrunError:
     return NsrunError(
         Diagnostic(code="NS607", summary=f"the container {container.record.name} has just ended")
     )
+
+
+def _cgroups(container: Container) -> Iterator[str]:
+    """The groups that nsrun has made for it; its processes may have moved below."""
+    own = f"/{group_name(container.record.name)}"
+    for folder in cgroups.folders_of(container.pid):
+        before, found, _ = f"{folder}/".rpartition(f"{own}/")
+        if found:
+            yield before + own
 
 
 def _namespaces(

@@ -7,7 +7,8 @@ import fcntl
 import os
 from collections.abc import Iterator
 
-from nsrun.host import forwarding
+from nsrun.host import cgroups, forwarding
+from nsrun.plan.cgroup import group_name
 from nsrun.runtime import stack_store, store
 
 _MARK = "switch-"
@@ -33,7 +34,16 @@ def prune(*, dry_run: bool) -> Iterator[str]:
             yield f"stack {name}"
             if not dry_run:
                 stack_store.remove(name)
+    yield from _groups(dry_run)
     yield from _switches(os.path.dirname(top), dry_run)
+
+
+def _groups(dry_run: bool) -> Iterator[str]:
+    for path in cgroups.empty_below(group_name("")):
+        with contextlib.suppress(OSError):
+            if not dry_run:
+                os.rmdir(path)
+            yield f"control group {path}"
 
 
 def _listed(folder: str) -> list[str]:

@@ -19,6 +19,7 @@ from nsrun.spec import (
     build_namespaces,
     build_network,
     build_process,
+    build_resources,
     build_seccomp,
 )
 from nsrun.spec.document import Document
@@ -67,6 +68,7 @@ _FIELDS: dict[str, Callable[[Reader, Value, str], Any]] = {
     "sysctl": build_process.sysctl,
     "masked_paths": build_mounts.path_list,
     "readonly_paths": build_mounts.path_list,
+    "resources": build_resources.resources,
     "oom_score_adj": _as_written,
     "labels": build_process.texts,
     "hooks": build_process.hooks,

@@ -13,6 +13,7 @@ from nsrun.spec import check_mounts as mounts
 from nsrun.spec import check_namespaces as namespaces
 from nsrun.spec import check_network as network
 from nsrun.spec import check_process as process
+from nsrun.spec import check_resources as resources
 from nsrun.spec.check_support import key_is_supported
 from nsrun.spec.checking import Check
 from nsrun.spec.model import Spec
@@ -53,6 +54,7 @@ CHECKS: tuple[Check, ...] = (
     process.a_terminal_is_the_input,
     process.hooks_have_their_own_name,
     process.files_are_given_once,
+    resources.a_device_is_limited_once,
     host.rootfs_exists,
     host.sources_exist,
     host.hooks_exist,

@@ -359,6 +359,44 @@ class Network:
     mode: Literal["user"] | None = None
 
 
+# Microseconds: the period in which a quota of processor time is given, the kernel's default.
+CPU_PERIOD = 100_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IoLimit:
+    """Limits of one block device, bytes or operations a second; None is no limit."""
+
+    path: str
+    device: str
+    read_bps: int | None = None
+    write_bps: int | None = None
+    read_iops: int | None = None
+    write_iops: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resources:
+    """Limits of the container's control group (cgroups(7)); None is no limit.
+
+    ``memory`` in bytes, ``memory_swap`` bytes of swap beside it. ``cpu_quota``: microseconds of
+    processor time in each CPU_PERIOD. ``cpus`` and ``mems`` are lists as cpuset(7) writes them.
+    ``hugepages``: the kernel's name of a page size ("2MB") to bytes. ``unified``: file of cgroup
+    v2 to its text.
+    """
+
+    memory: int | None = None
+    memory_swap: int | None = None
+    pids: int | None = None
+    cpu_quota: int | None = None
+    cpu_weight: int | None = None
+    cpus: str | None = None
+    mems: str | None = None
+    io: tuple[IoLimit, ...] = ()
+    hugepages: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    unified: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+
+
 PathList = Literal["default", "none"] | tuple[str, ...]
 
 
@@ -368,7 +406,8 @@ class Spec:
 
     ``env`` maps a name to its value, or to None where the caller's own value is passed on;
     ``env_file`` has been read into ``env`` before. ``command`` is the argument vector; a
-    string has become ``/bin/sh -c``. ``spans`` tells where each path of the
+    string has become ``/bin/sh -c``. ``cgroups``: control groups of another container that are
+    entered, folders of the host. ``spans`` tells where each path of the
     document stands, ``key_spans`` where the key of each does.
     """
 
@@ -397,10 +436,13 @@ class Spec:
     timeout: int = 0
     capabilities: Capabilities = Capabilities()
     no_new_privileges: bool = True
+    seccomp: Seccomp = "unconfined"
     rlimits: tuple[Rlimit, ...] = ()
     sysctl: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     masked_paths: PathList = "default"
     readonly_paths: PathList = "default"
+    resources: Resources | None = None
+    cgroups: tuple[str, ...] = ()
     oom_score_adj: int | None = None
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     hooks: Hooks = Hooks()
@@ -425,4 +467,3 @@ class Spec:
                 return self.spans[path]
             path = parent_path(path)
         return self.spans.get("")
-    seccomp: Seccomp = "unconfined"

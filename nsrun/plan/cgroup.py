@@ -1,0 +1,384 @@
+"""The container's control group: made and limited by the launcher, entered by the child.
+
+The child enters as its first act, by writing 0 to files that the launcher has opened: so it
+counts there before anything of the payload runs, and before its own id maps, which would take it
+the right to. What it forks later is born inside.
+
+Sources: cgroups(7), the kernel's Documentation/admin-guide/{cgroup-v1,cgroup-v2.rst}.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from nsrun.kernel import abi, calls
+from nsrun.kernel.abi import AtFlag, CloneFlag, Magic, OpenFlag
+from nsrun.kernel.facts import CgroupFolder, Facts
+from nsrun.kernel.values import Reg
+from nsrun.plan.draft import Draft
+from nsrun.plan.model import UndoWhen
+from nsrun.plan.ops import Op
+from nsrun.spec.model import CPU_PERIOD, IoLimit, NamespaceType, Resources
+
+# A controller of cgroup v2 that has another name in version 1.
+_V1_NAMES = {"io": "blkio"}
+# Kernel, version 1: where nothing is given, 1024 shares; the weight of version 2 is then 100.
+_SHARES, _WEIGHT = 1024, 100
+_SHARES_MIN, _SHARES_MAX = 2, 262144
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A text that is written to a file of the group, and the place in the spec that wants it."""
+
+    file: str
+    text: str
+    at: str
+    rule: str = ""
+
+
+@dataclass(slots=True, kw_only=True)
+class Group:
+    """The container's group in one hierarchy."""
+
+    folder: CgroupFolder
+    is_v2: bool
+    at: str
+    controllers: list[str] = field(default_factory=list)
+    limits: list[Limit] = field(default_factory=list)
+
+
+def group_name(container: str) -> str:
+    """The name of a container's control group in each hierarchy."""
+    return f"nsrun-{container}"
+
+
+def make_groups(draft: Draft, facts: Facts) -> tuple[Reg, ...]:
+    """The launcher's part; the registers of what :func:`enter` writes to."""
+    entered = [_open_joined(draft, path) for path in draft.spec.cgroups]
+    resources = draft.spec.resources
+    groups = _groups(draft, facts, resources) if resources is not None else []
+    return (*entered, *(_make(draft, facts, group) for group in groups))
+
+
+def enter(draft: Draft, entered: tuple[Reg, ...]) -> None:
+    """The child's part."""
+    if not entered:
+        return
+    for procs in entered:
+        draft.parent("keep no control group open", calls.close(procs), rule="no descriptor leaks")
+    at = "resources" if draft.spec.resources is not None else ""
+    draft.child(
+        "enter the control group",
+        *(op for procs in entered for op in (calls.write(procs, b"0"), calls.close(procs))),
+        at=at,
+        rule="" if at else "the container's control group",
+    )
+
+
+def new_namespace(draft: Draft) -> None:
+    """A cgroup namespace, whose root is the group that the process is in when it is made."""
+    number = next(
+        n for n, one in enumerate(draft.spec.namespaces) if one.type is NamespaceType.CGROUP
+    )
+    draft.child(
+        "make a cgroup namespace with the control group as its root",
+        calls.unshare(CloneFlag.CLONE_NEWCGROUP),
+        at=f"namespaces[{number}]",
+    )
+
+
+# --- where, and what ---------------------------------------------------------------------------
+
+
+def _groups(draft: Draft, facts: Facts, resources: Resources) -> list[Group]:
+    made: dict[str, Group] = {}
+    wants = [
+        *_memory(resources),
+        *_processes(resources),
+        *_devices(draft, facts, resources),
+        *_pages(resources),
+        *_unified(resources),
+    ]
+    for controller, v1, v2 in wants:
+        at = (v1 or v2)[0].at
+        found = _folder(facts, controller, v2_alone=not v1)
+        if found is None:
+            _refuse_controller(draft, facts, controller, at, v2_alone=not v1)
+            continue
+        folder, is_v2 = found
+        if at == "resources.memory_swap" and not is_v2 and resources.memory is None:
+            draft.refuse(
+                "NS318",
+                "`memory_swap` without `memory`",
+                at,
+                "add `memory`",
+                why="cgroup version 1 limits swap only together with memory",
+            )
+        group = made.setdefault(folder.path, Group(folder=folder, is_v2=is_v2, at=at))
+        if controller not in group.controllers:
+            group.controllers.append(controller)
+            if controller == "cpuset" and not is_v2:
+                group.limits += _inherited_cpuset(folder, resources)
+        group.limits += v2 if is_v2 else v1
+    return list(made.values())
+
+
+Want = tuple[str, list[Limit], list[Limit]]
+
+
+def _memory(resources: Resources) -> Iterator[Want]:
+    memory, swap = resources.memory, resources.memory_swap
+    if memory is not None:
+        at = "resources.memory"
+        yield (
+            "memory",
+            [Limit(file="memory.limit_in_bytes", text=str(memory), at=at)],
+            [Limit(file="memory.max", text=str(memory), at=at)],
+        )
+    if swap is not None:
+        at = "resources.memory_swap"
+        # Version 1 counts both together, and takes no less than the memory alone.
+        both = str((memory or 0) + swap)
+        yield (
+            "memory",
+            [Limit(file="memory.memsw.limit_in_bytes", text=both, at=at)],
+            [Limit(file="memory.swap.max", text=str(swap), at=at)],
+        )
+
+
+def _processes(resources: Resources) -> Iterator[Want]:
+    if resources.pids is not None:
+        pids = [Limit(file="pids.max", text=str(resources.pids), at="resources.pids")]
+        yield "pids", pids, pids
+    quota, weight = resources.cpu_quota, resources.cpu_weight
+    if quota is not None:
+        at = "resources.cpus"
+        yield (
+            "cpu",
+            [
+                Limit(file="cpu.cfs_period_us", text=str(CPU_PERIOD), at=at),
+                Limit(file="cpu.cfs_quota_us", text=str(quota), at=at),
+            ],
+            [Limit(file="cpu.max", text=f"{quota} {CPU_PERIOD}", at=at)],
+        )
+    if weight is not None:
+        at = "resources.cpu_weight"
+        shares = min(max(weight * _SHARES // _WEIGHT, _SHARES_MIN), _SHARES_MAX)
+        yield (
+            "cpu",
+            [Limit(file="cpu.shares", text=str(shares), at=at)],
+            [Limit(file="cpu.weight", text=str(weight), at=at)],
+        )
+    for name, text in (("cpus", resources.cpus), ("mems", resources.mems)):
+        if text is not None:
+            limit = [Limit(file=f"cpuset.{name}", text=text, at=f"resources.cpuset.{name}")]
+            yield "cpuset", limit, limit
+
+
+def _inherited_cpuset(folder: CgroupFolder, resources: Resources) -> list[Limit]:
+    """Kernel: no process enters a cpuset of version 1 without processors or memory nodes."""
+    missing = (("cpus", resources.cpus, folder.cpus), ("mems", resources.mems, folder.mems))
+    return [
+        Limit(file=f"cpuset.{name}", text=own, at="resources.cpuset", rule="as the caller's own")
+        for name, given, own in missing
+        if given is None
+    ]
+
+
+def _devices(draft: Draft, facts: Facts, resources: Resources) -> Iterator[Want]:
+    for limit in resources.io:
+        fact = facts.paths.get(limit.device)
+        if fact is None or not fact.block:
+            draft.refuse(
+                "NS305",
+                f"{limit.device} is no block device",
+                f"{limit.path}.device",
+                why="" if fact is None or not fact.missing_part else "it does not exist",
+            )
+            continue
+        yield "io", _io_v1(limit, fact.block), [_io_v2(limit, fact.block)]
+
+
+def _io_v1(limit: IoLimit, device: str) -> list[Limit]:
+    files = {
+        "read_bps": "blkio.throttle.read_bps_device",
+        "write_bps": "blkio.throttle.write_bps_device",
+        "read_iops": "blkio.throttle.read_iops_device",
+        "write_iops": "blkio.throttle.write_iops_device",
+    }
+    return [
+        Limit(file=file, text=f"{device} {value}", at=f"{limit.path}.{key}")
+        for key, file in files.items()
+        if (value := getattr(limit, key)) is not None
+    ]
+
+
+def _io_v2(limit: IoLimit, device: str) -> Limit:
+    names = {"read_bps": "rbps", "write_bps": "wbps", "read_iops": "riops", "write_iops": "wiops"}
+    words = [
+        f"{name}={value}"
+        for key, name in names.items()
+        if (value := getattr(limit, key)) is not None
+    ]
+    return Limit(file="io.max", text=" ".join((device, *words)), at=limit.path)
+
+
+def _pages(resources: Resources) -> Iterator[Want]:
+    for size, most in resources.hugepages.items():
+        at = f"resources.hugepages.{size}"
+        yield (
+            "hugetlb",
+            [Limit(file=f"hugetlb.{size}.limit_in_bytes", text=str(most), at=at)],
+            [Limit(file=f"hugetlb.{size}.max", text=str(most), at=at)],
+        )
+
+
+def _unified(resources: Resources) -> Iterator[Want]:
+    for file, text in resources.unified.items():
+        at = f'resources.unified["{file}"]'
+        yield file.partition(".")[0], [], [Limit(file=file, text=text, at=at)]
+
+
+def _folder(
+    facts: Facts, controller: str, *, v2_alone: bool
+) -> tuple[CgroupFolder, bool] | None:
+    found = facts.cgroups
+    if found is None:
+        return None
+    if found.v2 is not None and controller in found.v2.controllers:
+        return found.v2, True
+    old = found.v1.get(_V1_NAMES.get(controller, controller))
+    return (old, False) if old is not None and not v2_alone else None
+
+
+def _refuse_controller(
+    draft: Draft, facts: Facts, controller: str, at: str, *, v2_alone: bool
+) -> None:
+    on_v1 = facts.cgroups is not None and controller in facts.cgroups.v1
+    why = "neither cgroup v2 nor a hierarchy of version 1 has it where the caller is"
+    if v2_alone and on_v1:
+        why = "this machine has it in a hierarchy of version 1, and `unified` is of cgroup v2"
+    draft.refuse("NS401", f"there is no controller `{controller}` here", at, why=why)
+
+
+# --- steps -------------------------------------------------------------------------------------
+
+
+def _make(draft: Draft, facts: Facts, group: Group) -> Reg:
+    folder = group.folder
+    if not folder.writable:
+        _refuse_folder(draft, facts, group)
+    name = group_name(draft.spec.name)
+    what = "cgroup" if group.is_v2 else f"{group.controllers[0]}_cgroup"
+    base, own, procs = draft.reg(f"{what}_base"), draft.reg(what), draft.reg(f"{what}_procs")
+    magic = Magic.CGROUP2_SUPER_MAGIC if group.is_v2 else Magic.CGROUP_SUPER_MAGIC
+    place = OpenFlag.O_PATH | OpenFlag.O_DIRECTORY | OpenFlag.O_NOFOLLOW | OpenFlag.O_CLOEXEC
+    draft.parent(
+        f"open {folder.path}",
+        calls.openat(calls.CWD, folder.path, place, save=base),
+        calls.fstatfs(base, magic),
+        at=group.at,
+    )
+    if group.is_v2:
+        _give_on(draft, group, base)
+    removed = calls.unlinkat(base, name, AtFlag.AT_REMOVEDIR)
+    draft.parent(
+        f"make the control group {folder.path}/{name}",
+        # What a killed run has left is empty; one that runs is not, and stays (EBUSY).
+        calls.allow(removed, accept=("ENOENT",)),
+        calls.mkdirat(base, name, 0o755),
+        at=group.at,
+        undo=(
+            *(_kill_all(draft, base, name) if group.is_v2 else ()),
+            calls.allow(removed, accept=("ENOENT",)),
+        ),
+        undo_when=UndoWhen.END,
+    )
+    draft.parent(
+        "open it",
+        calls.openat(base, name, place, save=own),
+        calls.openat(own, "cgroup.procs", OpenFlag.O_WRONLY | OpenFlag.O_CLOEXEC, save=procs),
+        at=group.at,
+    )
+    for limit in group.limits:
+        draft.parent(
+            f"limit {limit.file} to {limit.text}",
+            *_write(draft, own, limit.file, limit.text),
+            at=limit.at,
+            rule=limit.rule,
+        )
+    return procs
+
+
+def _kill_all(draft: Draft, base: Reg, name: str) -> tuple[Op, ...]:
+    """Whatever is in it still: also what has left the container's own process tree."""
+    fd = draft.reg("kill")
+    opened = calls.openat(
+        base, f"{name}/cgroup.kill", OpenFlag.O_WRONLY | OpenFlag.O_CLOEXEC, save=fd
+    )
+    return (
+        # ENOENT: a kernel before 5.14 has no such file.
+        calls.allow(opened, skip=("ENOENT",)),
+        calls.write(fd, b"1"),
+        calls.close(fd),
+    )
+
+
+def _give_on(draft: Draft, group: Group, base: Reg) -> None:
+    """Kernel: a cgroup of version 2 has the controllers that the one above gives on. It stays so:
+    others below may have come to count on it."""
+    missing = [name for name in group.controllers if name not in group.folder.enabled]
+    if missing:
+        draft.parent(
+            f"give on the controllers {', '.join(missing)}",
+            *_write(draft, base, "cgroup.subtree_control", " ".join(f"+{n}" for n in missing)),
+            at=group.at,
+        )
+
+
+def _write(draft: Draft, folder: Reg, file: str, text: str) -> list[Op]:
+    fd = draft.reg(file)
+    return [
+        calls.openat(folder, file, OpenFlag.O_WRONLY | OpenFlag.O_CLOEXEC, save=fd),
+        calls.write(fd, text.encode()),
+        calls.close(fd),
+    ]
+
+
+def _open_joined(draft: Draft, path: str) -> Reg:
+    """The file by which a group of another container is entered."""
+    procs = draft.reg("procs")
+    draft.parent(
+        f"open the control group {path}",
+        calls.openat(
+            calls.CWD,
+            f"{path}/cgroup.procs",
+            OpenFlag.O_WRONLY | OpenFlag.O_CLOEXEC | OpenFlag.O_NOFOLLOW,
+            save=procs,
+        ),
+        rule="the container's control group",
+    )
+    return procs
+
+
+def _refuse_folder(draft: Draft, facts: Facts, group: Group) -> None:
+    folder = group.folder
+    root = abi.Capability.CAP_SYS_ADMIN in facts.permitted
+    helps = (
+        ("mount the hierarchy for writing",)
+        if root
+        else ("let systemd delegate one: systemd-run --user --scope -p Delegate=yes nsrun ...",)
+        if group.is_v2
+        else ("run it as root: systemd delegates nothing of cgroup version 1",)
+    )
+    draft.refuse(
+        "NS402",
+        f"no control group can be made in {folder.path}",
+        group.at,
+        *helps,
+        why=f"it belongs to uid {folder.owner}, and uid {facts.uid} may not write to it"
+        if not root
+        else "it cannot be written to",
+    )

@@ -1,0 +1,140 @@
+"""``resources`` on the machine's own hierarchies of cgroup version 1: what holds, what is left."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from nsrun.host import cgroups
+from tests.support.box import Box, wait_for
+from tests.support.detached import Containers
+from tests.support.requires import requires
+
+pytestmark = requires("root")
+
+NAMESPACES = ["user", "mount", "pid", "ipc", "uts", "cgroup"]
+PROC = {"type": "proc", "target": "/proc"}
+
+
+def folder(controller: str) -> Path:
+    found = cgroups.look().v1
+    if controller not in found or not found[controller].writable:
+        pytest.skip(f"no hierarchy of version 1 for {controller}")
+    return Path(found[controller].path)
+
+
+def left() -> list[str]:
+    return [str(path) for path in Path("/sys/fs/cgroup").rglob("nsrun-*")]
+
+
+@pytest.fixture
+def limited(root_box: Box) -> Iterator[Box]:
+    before = left()
+    yield root_box.with_(name="limited", namespaces=NAMESPACES, mounts=[PROC])
+    assert wait_for(lambda: left() == before)
+
+
+def test_no_more_processes_than_allowed(limited: Box) -> None:
+    folder("pids")
+    forks = "for i in 1 2 3 4 5 6 7 8; do sleep 5 & done; wait"
+    result = limited.run(forks, resources={"pids": 5})
+    assert result.status != 0
+    assert "fork" in result.stderr.lower()
+    assert limited.run("for i in 1 2 3; do true & done; wait", resources={"pids": 5}).status == 0
+
+
+def test_no_more_memory_than_allowed(limited: Box) -> None:
+    folder("memory")
+    # tail keeps what it will print.
+    eats = "head -c 60000000 /dev/zero | tail -c 50000000 >/dev/null"
+    limit = {"memory": "16m", "memory_swap": 0}
+    assert limited.run(f"{eats}; echo $?", resources=limit).ok() == "137\n"
+    assert limited.run(eats, resources={"memory": "256m"}).status == 0
+
+
+def test_what_it_is_held_to_is_what_was_asked(limited: Box) -> None:
+    """Seen from outside, while it runs."""
+    resources: dict[str, Any] = {
+        "memory": "64m", "pids": 9, "cpus": 0.5, "cpu_weight": 50, "cpuset": {"cpus": "0"},
+    }  # fmt: skip
+    files = {
+        "memory/memory.limit_in_bytes": "67108864",
+        "pids/pids.max": "9",
+        "cpu/cpu.cfs_quota_us": "50000",
+        "cpu/cpu.shares": "512",
+        "cpuset/cpuset.cpus": "0",
+    }
+    places = {file: folder(file.partition("/")[0]) for file in files}
+    with limited.running("echo there; read x", resources=resources) as running:
+        assert running.line() == "there"
+        for file, text in files.items():
+            group = places[file] / "nsrun-limited"
+            assert (group / file.partition("/")[2]).read_text().strip() == text
+            assert (group / "cgroup.procs").read_text().split()
+        assert running.end().status == 1
+
+
+def test_it_sees_itself_at_the_root(limited: Box) -> None:
+    folder("pids")
+    for namespaces in (NAMESPACES, [n for n in NAMESPACES if n != "user"]):
+        shown = limited.run(
+            ["cat", "/proc/self/cgroup"], namespaces=namespaces, resources={"pids": 9}
+        ).ok()
+        paths = {line.split(":")[1]: line.split(":")[2] for line in shown.splitlines()}
+        assert paths["pids"] == "/"
+    outside = limited.run(
+        ["cat", "/proc/self/cgroup"], namespaces=["mount", "pid"], resources={"pids": 9}
+    ).ok()
+    assert "/nsrun-limited\n" in outside
+
+
+def test_a_second_of_one_name_is_told_who_is_in_it(limited: Box) -> None:
+    group = folder("pids") / "nsrun-limited"
+    with limited.running("echo there; read x", resources={"pids": 9}) as running:
+        assert running.line() == "there"
+        result = limited.run(["true"], resources={"pids": 9})
+        assert result.status == 125
+        inside = (group / "cgroup.procs").read_text().split()
+        assert f"= why: {group} holds the processes {', '.join(inside[:3])}" in result.stderr
+        assert inside == (group / "cgroup.procs").read_text().split()
+        assert running.end().status == 1
+
+
+def test_what_a_killed_one_left_goes_with_the_next(limited: Box) -> None:
+    group = folder("pids") / "nsrun-limited"
+    with limited.running("echo there; read x", resources={"pids": 9}) as running:
+        assert running.line() == "there"
+        running.process.send_signal(signal.SIGKILL)
+        running.end()
+    procs = group / "cgroup.procs"
+    assert wait_for(lambda: not procs.exists() or not procs.read_text())
+    # Where nobody was there any more to remove it: a young one may be of a start under way.
+    assert str(group) not in limited.runner.run("prune", "--dry-run").stdout
+    assert limited.run(["true"], resources={"pids": 9}).status == 0
+
+
+def test_an_empty_one_stands_in_no_way(limited: Box) -> None:
+    (folder("pids") / "nsrun-limited").mkdir()
+    assert limited.run(["true"], resources={"pids": 9}).status == 0
+
+
+def test_a_limit_the_kernel_refuses_leaves_nothing(limited: Box) -> None:
+    folder("cpuset")
+    result = limited.run(["true"], resources={"cpuset": {"cpus": "4000"}, "pids": 9})
+    assert result.status == 125
+    assert "cannot limit cpuset.cpus to 4000" in result.stderr
+
+
+def test_another_command_is_held_to_the_same(root_c: Containers) -> None:
+    group = folder("pids") / "nsrun-c"
+    root_c.up(["sleep", "60"], resources={"pids": 9}, namespaces=NAMESPACES)
+    before = set((group / "cgroup.procs").read_text().split())
+    assert before
+    shown = root_c.ok("exec", "c", "--", "cat", "/proc/self/cgroup")
+    assert "pids:/\n" in shown
+    root_c.ok("kill", "c")
+    assert wait_for(lambda: not group.exists())

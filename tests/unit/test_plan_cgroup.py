@@ -1,0 +1,198 @@
+"""``resources``: which files of which hierarchy get what, in which order, and what is refused."""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from nsrun.kernel.facts import CgroupFolder, Cgroups, Facts, Kind, PathFact
+from nsrun.plan.model import Plan, Track
+from nsrun.plan.wanted import wanted
+from tests.support.planning import (
+    ORDINARY,
+    ROOT,
+    calls_of,
+    knowing,
+    lines,
+    only,
+    order,
+    planned,
+    refusals,
+    refused,
+    spec_of,
+)
+
+DISK = PathFact(kind=Kind.FILE, block="8:16")
+PATHS = {"/dev/sdb": DISK}
+ALL = frozenset({"memory", "pids", "cpu", "cpuset", "io", "hugetlb"})
+
+
+def v1(*controllers: str, **keys: Any) -> Cgroups:
+    folders = {
+        name: CgroupFolder(path=f"/sys/fs/cgroup/{name}", cpus="0-7", mems="0-1", **keys)
+        for name in controllers or ("memory", "pids", "cpu", "cpuset", "blkio", "hugetlb")
+    }
+    return Cgroups(v1=MappingProxyType(folders))
+
+
+def v2(*controllers: str, **keys: Any) -> Cgroups:
+    has = frozenset(controllers) or ALL
+    return Cgroups(v2=CgroupFolder(path="/sys/fs/cgroup", controllers=has, **keys))
+
+
+def machine(cgroups: Cgroups, facts: Facts = ROOT) -> Facts:
+    return knowing(facts, paths=PATHS, cgroups=cgroups)
+
+
+def limited(cgroups: Cgroups, namespaces: list[str] | None = None, **resources: Any) -> Plan:
+    return planned(
+        machine(cgroups), name="web", namespaces=namespaces or ["mount"], resources=resources
+    )
+
+
+def written(plan: Plan) -> list[tuple[str, str]]:
+    """(file, text) of every limit, in order."""
+    found = []
+    for action in plan.actions:
+        ours = action.what.startswith(("limit ", "give on "))
+        if ours and action.track is Track.PARENT:
+            opened, wrote, _ = lines(action)
+            found.append((opened.split('"')[1], wrote.split('"')[1]))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("resources", "old", "new"),
+    [
+        ({"memory": "32m"}, [("memory.limit_in_bytes", "33554432")], [("memory.max", "33554432")]),
+        (
+            {"memory": "1m", "memory_swap": "1m"},
+            [("memory.limit_in_bytes", "1048576"), ("memory.memsw.limit_in_bytes", "2097152")],
+            [("memory.max", "1048576"), ("memory.swap.max", "1048576")],
+        ),
+        ({"pids": 7}, [("pids.max", "7")], [("pids.max", "7")]),
+        (
+            {"cpus": 1.5},
+            [("cpu.cfs_period_us", "100000"), ("cpu.cfs_quota_us", "150000")],
+            [("cpu.max", "150000 100000")],
+        ),
+        ({"cpu_weight": 100}, [("cpu.shares", "1024")], [("cpu.weight", "100")]),
+        ({"cpu_weight": 1}, [("cpu.shares", "10")], [("cpu.weight", "1")]),
+        ({"cpu_weight": 10000}, [("cpu.shares", "102400")], [("cpu.weight", "10000")]),
+        (
+            {"cpuset": {"cpus": "0-1"}},
+            [("cpuset.mems", "0-1"), ("cpuset.cpus", "0-1")],
+            [("cpuset.cpus", "0-1")],
+        ),
+        (
+            {"cpuset": {"mems": "1", "cpus": "3"}},
+            [("cpuset.cpus", "3"), ("cpuset.mems", "1")],
+            [("cpuset.cpus", "3"), ("cpuset.mems", "1")],
+        ),
+        (
+            {"io": [{"device": "/dev/sdb", "read_bps": "1k", "write_iops": 5}]},
+            [
+                ("blkio.throttle.read_bps_device", "8:16 1024"),
+                ("blkio.throttle.write_iops_device", "8:16 5"),
+            ],
+            [("io.max", "8:16 rbps=1024 wiops=5")],
+        ),
+        (
+            {"hugepages": {"2MB": "4m"}},
+            [("hugetlb.2MB.limit_in_bytes", "4194304")],
+            [("hugetlb.2MB.max", "4194304")],
+        ),
+    ],
+)
+def test_what_is_written(
+    resources: dict[str, Any], old: list[tuple[str, str]], new: list[tuple[str, str]]
+) -> None:
+    assert written(limited(v1(), **resources)) == old
+    assert written(limited(v2(enabled=ALL), **resources)) == new
+
+
+def test_raw_files_come_last() -> None:
+    plan = limited(v2(enabled=ALL), unified={"memory.high": 1000}, memory="1m")
+    assert written(plan) == [("memory.max", "1048576"), ("memory.high", "1000")]
+
+
+def test_version_2_gives_on_what_it_does_not_yet() -> None:
+    plan = limited(v2(enabled=frozenset({"pids"})), pids=3, memory="1m", cpus=1)
+    assert written(plan)[0] == ("cgroup.subtree_control", "+memory +cpu")
+
+
+def test_each_controller_is_taken_from_where_it_is() -> None:
+    hybrid = Cgroups(v1=v1("memory").v1, v2=v2("pids", enabled=frozenset({"pids"})).v2)
+    plan = limited(hybrid, memory="1m", pids=2)
+    made = [a.what for a in plan.actions if a.what.startswith("make the control group")]
+    assert made == [
+        "make the control group /sys/fs/cgroup/memory/nsrun-web",
+        "make the control group /sys/fs/cgroup/nsrun-web",
+    ]
+    assert len(calls_of(plan, "write", Track.CHILD)) == 2
+
+
+def test_the_child_enters_before_anything_else() -> None:
+    plan = limited(v2(enabled=ALL), pids=2)
+    child = [a for a in plan.actions if a.track is Track.CHILD]
+    assert [a.what for a in child[:2]] == ["keep one end of the channel", "enter the control group"]
+    assert lines(child[1]) == ['write(%cgroup_procs, "0", 1)', "close(%cgroup_procs)"]
+    order(plan, Track.PARENT, "make the control group", "limit pids.max", "start the child")
+
+
+def test_the_end_kills_what_is_left_in_it_and_removes_it() -> None:
+    made = only(limited(v2(enabled=ALL), pids=2), "make the control group")
+    undo = lines(made.undo)
+    assert '"nsrun-web/cgroup.kill"' in undo[0]
+    assert undo[1].startswith('write(%kill, "1"')
+    assert undo[-1].startswith('unlinkat(%cgroup_base, "nsrun-web", AT_REMOVEDIR)')
+
+
+@pytest.mark.parametrize("user", [False, True])
+def test_a_cgroup_namespace_has_the_group_as_its_root(user: bool) -> None:
+    namespaces = [*(["user"] if user else []), "mount", "cgroup"]
+    plan = limited(v2(enabled=ALL), namespaces=namespaces, pids=2)
+    (clone,) = calls_of(plan, "clone3")
+    assert "CLONE_NEWCGROUP" not in clone
+    assert calls_of(plan, "unshare", Track.CHILD) == ["unshare(CLONE_NEWCGROUP)"]
+    order(plan, Track.CHILD, "enter the control group", "make a cgroup namespace")
+    plain = planned(machine(v2()), namespaces=namespaces)
+    assert "CLONE_NEWCGROUP" in calls_of(plain, "clone3")[0]
+
+
+def test_nothing_is_looked_up_without_limits() -> None:
+    assert not wanted(spec_of()).cgroups
+    query = wanted(spec_of(resources={"io": [{"device": "/dev/sdb", "read_bps": 1}]}))
+    assert query.cgroups
+    assert "/dev/sdb" in query.paths
+
+
+@pytest.mark.parametrize(
+    ("cgroups", "resources", "code", "place"),
+    [
+        (v1("cpu"), {"memory": "1m"}, "NS401", "resources.memory"),
+        (Cgroups(), {"pids": 1}, "NS401", "resources.pids"),
+        (v1(), {"unified": {"memory.high": 5}}, "NS401", 'resources.unified["memory.high"]'),
+        (v1(), {"memory_swap": 0}, "NS318", "resources.memory_swap"),
+        (v2(), {"io": [{"device": "/dev/x", "read_bps": 1}]}, "NS305", "resources.io[0].device"),
+        (v1(writable=False), {"pids": 1}, "NS402", "resources.pids"),
+    ],
+)
+def test_what_cannot_be_had(
+    cgroups: Cgroups, resources: dict[str, Any], code: str, place: str
+) -> None:
+    found = refused(machine(cgroups), namespaces=["mount"], resources=resources)
+    assert found == [(code, place)]
+
+
+def test_a_user_is_shown_the_way_to_a_group_of_ones_own() -> None:
+    facts = machine(v2(writable=False), ORDINARY)
+    (found,) = refusals(facts, namespaces=["user", "mount"], resources={"pids": 1})
+    assert "systemd-run --user --scope -p Delegate=yes" in found.help[0]
+    assert "uid 1000 may not write to it" in found.why[0]
+    (found,) = refusals(
+        machine(v1(writable=False), ORDINARY), namespaces=["user"], resources={"pids": 1}
+    )
+    assert found.help == ("run it as root: systemd delegates nothing of cgroup version 1",)
