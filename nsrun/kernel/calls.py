@@ -497,11 +497,13 @@ def seccomp_filter(program: bytes, sflags: int) -> Call:
     )
 
 
-def seccomp_program(call: Call) -> bytes | None:
-    """The program of a :func:`seccomp_filter`, None for another call."""
-    if call.name != "seccomp" or not isinstance(call.args[-1], Bytes):
-        return None
-    return call.args[-1].pointers[0].target.value
+def seccomp_programs(call: Call) -> list[tuple[bytes, int]]:
+    """The program and the flags of a :func:`seccomp_filter`, nothing for another call."""
+    match call:
+        case Call(name="seccomp", args=(_, Int(value=sflags), Bytes(pointers=(pointer,)))):
+            return [(pointer.target.value, sflags)]
+        case _:
+            return []
 
 
 def keyctl_join_session() -> Call:

@@ -7,20 +7,25 @@ Its namespaces, capabilities, ids, limits and variables are those of the contain
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.host import cgroups, paths, procfs
 from nsrun.kernel.abi import Capability, RlimitResource
+from nsrun.kernel.calls import seccomp_programs
+from nsrun.kernel.values import Call
 from nsrun.plan.cgroup import group_name
 from nsrun.plan.launch import PROC_NAMES
+from nsrun.plan.model import Track
 from nsrun.runtime.store import Container
 from nsrun.spec.model import (
     Capabilities,
     Namespace,
     NamespaceType,
     Rlimit,
+    Seccomp,
+    SeccompFilter,
     Spec,
     User,
 )
@@ -79,7 +84,7 @@ def spec_for(container: Container, wanted: Wanted) -> Spec:
         file=container.record.spec,
         sha256=container.record.sha256,
         namespaces=tuple(_namespaces(container, wanted.kinds)),
-        cgroups=tuple(_cgroups(container)),
+        cgroups=tuple(cgroups.named(pid, group_name(container.record.name))),
         command=wanted.command,
         env={**_environment(pid), **wanted.env},
         cwd=wanted.cwd or "/",
@@ -88,6 +93,7 @@ def spec_for(container: Container, wanted: Wanted) -> Spec:
         stdin="inherit" if wanted.stdin or wanted.tty else "closed",
         capabilities=_capabilities(status),
         no_new_privileges=status.get("NoNewPrivs") == "1",
+        seccomp=_seccomp(container),
         rlimits=tuple(_limits(pid)),
         masked_paths="none",
         readonly_paths="none",
@@ -98,15 +104,6 @@ def _gone(container: Container) -> NsrunError:
     return NsrunError(
         Diagnostic(code="NS607", summary=f"the container {container.record.name} has just ended")
     )
-
-
-def _cgroups(container: Container) -> Iterator[str]:
-    """The groups that nsrun has made for it; its processes may have moved below."""
-    own = f"/{group_name(container.record.name)}"
-    for folder in cgroups.folders_of(container.pid):
-        before, found, _ = f"{folder}/".rpartition(f"{own}/")
-        if found:
-            yield before + own
 
 
 def _namespaces(
@@ -126,6 +123,31 @@ def _namespaces(
         if theirs != ours and wanted:
             found.append(Namespace(type=kind, join_pid=container.pid))
     return found
+
+
+def _seccomp(container: Container) -> Seccomp:
+    """The filter that its own command was started with; raises NsrunError without its plan."""
+    from nsrun.plan import binary
+
+    path = os.path.join(container.folder, "plan")
+    try:
+        with open(path, "rb") as file:
+            plan = binary.decode(file.read(), file=path)
+    except OSError as error:
+        raise NsrunError(
+            Diagnostic(
+                code="NS406",
+                summary=f"the plan of {container.record.name} cannot be read: {error.strerror}",
+                why=("another command in it gets the filter of the first",),
+            )
+        ) from None
+    filters = [
+        SeccompFilter(program=program, flags=flags)
+        for placed in plan.track(Track.CHILD)
+        if isinstance(placed.op, Call)
+        for program, flags in seccomp_programs(placed.op)
+    ]
+    return filters[-1] if filters else "unconfined"
 
 
 def _environment(pid: int) -> dict[str, str | None]:

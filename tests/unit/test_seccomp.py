@@ -258,8 +258,8 @@ def plan_text(text: str, known: Facts = WITH_IDS) -> Plan:
 
 def filters(plan: Plan) -> list[bytes]:
     steps = [placed.op for placed in plan.track(Track.CHILD)]
-    found = [calls.seccomp_program(op) for op in steps if isinstance(op, Call)]
-    return [one for one in found if one is not None]
+    found = [calls.seccomp_programs(op) for op in steps if isinstance(op, Call)]
+    return [program for one in found for program, _ in one]
 
 
 def filter_in(text: str, known: Facts = WITH_IDS) -> bytes:
