@@ -149,6 +149,12 @@ COMMANDS: dict[str, Command] = {
             synopsis="CONTAINER...",
         ),
         Command(
+            name="update",
+            summary="change the limits of running containers",
+            synopsis="[--memory SIZE] [--memory-swap SIZE] [--pids N] [--cpus N] "
+            "[--cpu-weight N] [--cpuset-cpus LIST] [--cpuset-mems LIST] [--plan] CONTAINER...",
+        ),
+        Command(
             name="wait",
             summary="wait for containers to end, and print their exit statuses",
             synopsis="CONTAINER...",

@@ -49,6 +49,16 @@ def folders_of(process: int) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def named(process: int, name: str) -> list[str]:
+    """The folders of the groups called ``name`` that a process is in, or is below."""
+    found = []
+    for folder in folders_of(process):
+        before, there, _ = f"{folder}/".rpartition(f"/{name}/")
+        if there:
+            found.append(f"{before}/{name}")
+    return found
+
+
 def empty_below(prefix: str) -> Iterator[str]:
     """The groups beside the caller's whose name begins so, with nobody in them for a while."""
     v2, v1 = _places()

@@ -58,7 +58,7 @@ def make_groups(draft: Draft, facts: Facts) -> tuple[Reg, ...]:
     """The launcher's part; the registers of what :func:`enter` writes to."""
     entered = [_open_joined(draft, path) for path in draft.spec.cgroups]
     resources = draft.spec.resources
-    groups = _groups(draft, facts, resources) if resources is not None else []
+    groups = groups_for(draft, facts, resources) if resources is not None else []
     return (*entered, *(_make(draft, facts, group) for group in groups))
 
 
@@ -92,7 +92,11 @@ def new_namespace(draft: Draft) -> None:
 # --- where, and what ---------------------------------------------------------------------------
 
 
-def _groups(draft: Draft, facts: Facts, resources: Resources) -> list[Group]:
+def groups_for(
+    draft: Draft, facts: Facts, resources: Resources, *, inherit: bool = True
+) -> list[Group]:
+    """Each hierarchy that limits something, and what is written there; what this machine cannot
+    limit is refused. ``inherit``: a new cpuset gets what it needs to be entered."""
     made: dict[str, Group] = {}
     wants = [
         *_memory(resources),
@@ -119,7 +123,7 @@ def _groups(draft: Draft, facts: Facts, resources: Resources) -> list[Group]:
         group = made.setdefault(folder.path, Group(folder=folder, is_v2=is_v2, at=at))
         if controller not in group.controllers:
             group.controllers.append(controller)
-            if controller == "cpuset" and not is_v2:
+            if inherit and controller == "cpuset" and not is_v2:
                 group.limits += _inherited_cpuset(folder, resources)
         group.limits += v2 if is_v2 else v1
     return list(made.values())
@@ -305,7 +309,7 @@ def _make(draft: Draft, facts: Facts, group: Group) -> Reg:
     for limit in group.limits:
         draft.parent(
             f"limit {limit.file} to {limit.text}",
-            *_write(draft, own, limit.file, limit.text),
+            *write_file(draft, own, limit.file, limit.text),
             at=limit.at,
             rule=limit.rule,
         )
@@ -333,12 +337,13 @@ def _give_on(draft: Draft, group: Group, base: Reg) -> None:
     if missing:
         draft.parent(
             f"give on the controllers {', '.join(missing)}",
-            *_write(draft, base, "cgroup.subtree_control", " ".join(f"+{n}" for n in missing)),
+            *write_file(draft, base, "cgroup.subtree_control", " ".join(f"+{n}" for n in missing)),
             at=group.at,
         )
 
 
-def _write(draft: Draft, folder: Reg, file: str, text: str) -> list[Op]:
+def write_file(draft: Draft, folder: Reg, file: str, text: str) -> list[Op]:
+    """The steps that write ``text`` to a file of the group open in ``folder``."""
     fd = draft.reg(file)
     return [
         calls.openat(folder, file, OpenFlag.O_WRONLY | OpenFlag.O_CLOEXEC, save=fd),

@@ -138,3 +138,33 @@ def test_another_command_is_held_to_the_same(root_c: Containers) -> None:
     assert "pids:/\n" in shown
     root_c.ok("kill", "c")
     assert wait_for(lambda: not group.exists())
+
+
+def test_limits_are_changed_or_stay_as_they_were(root_c: Containers) -> None:
+    pids, cpuset = folder("pids") / "nsrun-c", folder("cpuset") / "nsrun-c"
+    memory = folder("memory") / "nsrun-c"
+    root_c.up(
+        ["sleep", "60"],
+        resources={"pids": 9, "cpuset": {"cpus": "0"}, "memory": "64m", "memory_swap": 0},
+    )
+    assert root_c.ok("update", "--pids", "5", "c") == "c\n"
+    assert (pids / "pids.max").read_text() == "5\n"
+    # The second is refused by the kernel: the first is put back.
+    result = root_c("update", "--pids", "7", "--cpuset-cpus", "4000", "c")
+    assert result.status == 125
+    assert "cannot limit cpuset.cpus to 4000" in result.stderr
+    assert (pids / "pids.max").read_text() == "5\n"
+    assert (cpuset / "cpuset.cpus").read_text() == "0\n"
+    # Memory grows and shrinks together with its sum with swap.
+    for size, text in (("128m", "134217728\n"), ("32m", "33554432\n")):
+        root_c.ok("update", "--memory", size, "--memory-swap", "0", "c")
+        for name in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes"):
+            assert (memory / name).read_text() == text
+    shown = root_c.ok("update", "--plan", "--pids", "3", "c")
+    assert 'write(%pids_max, "3")' in shown
+    assert (pids / "pids.max").read_text() == "5\n"
+    result = root_c("update", "--cpus", "1", "c")
+    assert "error[NS401]: c has no control group for cpu" in result.stderr
+    assert "--pids: " in root_c("update", "--pids", "none", "c").stderr
+    root_c.ok("kill", "c")
+    assert "NS605" in root_c("update", "--pids", "3", "c").stderr

@@ -1,0 +1,80 @@
+"""Other limits for a container that runs: its control groups are there, and get new texts.
+
+All of it is the parent's track; where one limit is refused, those before it are put back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from nsrun.kernel import calls
+from nsrun.kernel.abi import OpenFlag
+from nsrun.kernel.facts import Facts
+from nsrun.plan.build import finished
+from nsrun.plan.cgroup import Limit, group_name, groups_for, write_file
+from nsrun.plan.draft import Draft
+from nsrun.plan.model import Plan, UndoWhen
+from nsrun.spec.model import Spec
+
+_LIMITS = frozenset(
+    {
+        "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.max", "memory.swap.max",
+        "pids.max", "cpu.cfs_period_us", "cpu.cfs_quota_us", "cpu.shares", "cpu.max", "cpu.weight",
+        "cpuset.cpus", "cpuset.mems",
+    }
+)  # fmt: skip
+
+
+def is_limit(file: str) -> bool:
+    """Whether a file of a group is one that a spec's limits are written to."""
+    return file in _LIMITS or file.startswith("hugetlb.")
+
+
+def plan_update(
+    spec: Spec, facts: Facts, folders: tuple[str, ...], before: Mapping[str, str]
+) -> Plan:
+    """The limits of ``spec`` for the groups in ``folders``, which there are; ``before``: what is
+    written in each of their files, by path.
+
+    Raises NsrunError (NS401) for what no group of the container limits.
+    """
+    draft = Draft(spec)
+    assert spec.resources is not None
+    for group in groups_for(draft, facts, spec.resources, inherit=False):
+        place = f"{group.folder.path}/{group_name(spec.name)}"
+        if place not in folders:
+            for controller in group.controllers:
+                draft.refuse(
+                    "NS401",
+                    f"{spec.name} has no control group for {controller}",
+                    "",
+                    "start it with a limit of this kind under `resources`",
+                )
+            continue
+        for limit in _in_order(group.limits, place, before):
+            _change(draft, place, limit, before)
+    return finished(draft, facts)
+
+
+def _in_order(limits: list[Limit], place: str, before: Mapping[str, str]) -> list[Limit]:
+    """Kernel, version 1: memory with swap is never less than memory: it grows first."""
+    sizes = {one.file: one.text for one in limits}
+    both = sizes.get("memory.memsw.limit_in_bytes")
+    now = before.get(f"{place}/memory.memsw.limit_in_bytes", "")
+    if both is None or not now.isdigit() or int(both) <= int(now):
+        return limits
+    return sorted(limits, key=lambda one: one.file != "memory.memsw.limit_in_bytes")
+
+
+def _change(draft: Draft, place: str, limit: Limit, before: Mapping[str, str]) -> None:
+    old = before.get(f"{place}/{limit.file}")
+    own = draft.reg("group")
+    folder = OpenFlag.O_PATH | OpenFlag.O_DIRECTORY | OpenFlag.O_CLOEXEC
+    draft.parent(
+        f"limit {limit.file} to {limit.text}",
+        calls.openat(calls.CWD, place, folder, save=own),
+        *write_file(draft, own, limit.file, limit.text),
+        rule="nsrun update",
+        undo=tuple(write_file(draft, own, limit.file, old)) if old else (),
+        undo_when=UndoWhen.FAILURE,
+    )
