@@ -71,12 +71,19 @@ def gather(query: Query) -> Facts:
         forwarding=forwarding.look(query.bridges, state) if query.forwarding else None,
         links=MappingProxyType(_links(query.physical)),
         cgroups=cgroups.look() if query.cgroups else None,
+        landlock=_landlock() if query.landlock else 0,
     )
 
 
 def _links(names: tuple[str, ...]) -> dict[str, LinkFact]:
     found = {name: links.look(name) for name in names}
     return {name: fact for name, fact in found.items() if fact is not None}
+
+
+def _landlock() -> int:
+    from nsrun.host.probe import landlock_abi
+
+    return landlock_abi()
 
 
 def _helpers(names: tuple[str, ...]) -> dict[str, str]:

@@ -187,12 +187,19 @@ def _cgroups() -> Feature:
     return Feature(name="cgroups", ok=bool(kinds), detail=layout)
 
 
-def _landlock() -> Feature:
+def landlock_abi() -> int:
+    """The version of Landlock's ABI (landlock(7)), 0 where it is missing or not enabled."""
     try:
-        abi = syscall("landlock_create_ruleset", 0, 0, 1)
+        return syscall("landlock_create_ruleset", 0, 0, 1)
     except (OSError, UnknownSyscallError):
+        return 0
+
+
+def _landlock() -> Feature:
+    found = landlock_abi()
+    if not found:
         return Feature(name="landlock", ok=False, detail="since Linux 5.13; not enabled")
-    return Feature(name="landlock", ok=True, detail=f"ABI {abi}")
+    return Feature(name="landlock", ok=True, detail=f"ABI {found}")
 
 
 def _security_module() -> Feature:

@@ -384,6 +384,34 @@ class SeccompOperation(IntEnum):
     SECCOMP_GET_NOTIF_SIZES = 3
 
 
+class LandlockAccessFs(IntFlag):
+    """linux/landlock.h, LANDLOCK_ACCESS_FS_*; REFER since ABI 2, TRUNCATE 3, IOCTL_DEV 5"""
+
+    EXECUTE = 1
+    WRITE_FILE = 1 << 1
+    READ_FILE = 1 << 2
+    READ_DIR = 1 << 3
+    REMOVE_DIR = 1 << 4
+    REMOVE_FILE = 1 << 5
+    MAKE_CHAR = 1 << 6
+    MAKE_DIR = 1 << 7
+    MAKE_REG = 1 << 8
+    MAKE_SOCK = 1 << 9
+    MAKE_FIFO = 1 << 10
+    MAKE_BLOCK = 1 << 11
+    MAKE_SYM = 1 << 12
+    REFER = 1 << 13
+    TRUNCATE = 1 << 14
+    IOCTL_DEV = 1 << 15
+
+
+class LandlockScope(IntFlag):
+    """linux/landlock.h, LANDLOCK_SCOPE_*; since ABI 6"""
+
+    ABSTRACT_UNIX_SOCKET = 1
+    SIGNAL = 2
+
+
 class SeccompFlag(IntFlag):
     """linux/seccomp.h: flags of SECCOMP_SET_MODE_FILTER"""
 

@@ -506,6 +506,38 @@ def seccomp_programs(call: Call) -> list[tuple[bytes, int]]:
             return []
 
 
+# struct landlock_ruleset_attr: a kernel knows as much of it as its ABI has (landlock(7)).
+_RULESET_SIZES = ((6, 24), (4, 16), (1, 8))
+_RULE_PATH_BENEATH = 1
+
+
+def landlock_create_ruleset(abi_version: int, handled: int, scoped: int, *, save: Reg) -> Call:
+    """landlock_create_ruleset(2): what is forbidden where no rule allows it."""
+    size = next(size for oldest, size in _RULESET_SIZES if abi_version >= oldest)
+    words = [f"fs={abi.flag_text(handled, abi.LandlockAccessFs)}"]
+    words += [f"scoped={abi.flag_text(scoped, abi.LandlockScope)}"] if scoped else []
+    attr = struct.pack("=QQQ", handled, 0, scoped)[:size]
+    return Call(
+        name="landlock_create_ruleset",
+        args=(Bytes(attr, f"{{{', '.join(words)}}}"), Int(size), Int(0)),
+        save=save,
+    )
+
+
+def landlock_add_rule(ruleset: Reg, below: Reg, allowed: int) -> Call:
+    """landlock_add_rule(2): ``allowed`` for the file of ``below``, and for all below a folder."""
+    text = f"{{{abi.flag_text(allowed, abi.LandlockAccessFs)}, %{below.name}}}"
+    # struct landlock_path_beneath_attr is packed.
+    attr = Bytes(struct.pack("=Qi", allowed, 0), text, holes=(Hole(8, 4, below),))
+    kind = Int(_RULE_PATH_BENEATH, "LANDLOCK_RULE_PATH_BENEATH")
+    return Call(name="landlock_add_rule", args=(ruleset, kind, attr, Int(0)))
+
+
+def landlock_restrict_self(ruleset: Reg) -> Call:
+    """landlock_restrict_self(2): from here on, for this process and its children."""
+    return Call(name="landlock_restrict_self", args=(ruleset, Int(0)))
+
+
 def keyctl_join_session() -> Call:
     """keyctl(2): a new anonymous session keyring, so that the caller's is out of reach."""
     return Call(name="keyctl", args=(enum(abi.Keyctl.KEYCTL_JOIN_SESSION_KEYRING), NULL))

@@ -142,7 +142,7 @@ class Query:
     variables whose caller's value a spec passes on. ``containers``: names to join. ``helpers``:
     programs to look for. ``forwarding``: whether packets are to be forwarded; ``bridges``, through
     which of the caller's. ``physical``: the caller's interfaces that are to be moved in.
-    ``cgroups``: whether a control group is to be made.
+    ``cgroups``: whether a control group is to be made, ``landlock``: whether it is to be asked for.
     """
 
     paths: tuple[str, ...] = ()
@@ -157,6 +157,7 @@ class Query:
     bridges: tuple[str, ...] = ()
     physical: tuple[str, ...] = ()
     cgroups: bool = False
+    landlock: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,7 +174,7 @@ class Facts:
     ``limits``: name of a resource ("nofile") to (soft, hard), None for unlimited.
     ``helpers``: absolute paths of those asked for that are installed. ``links``: those of
     Query.physical that are there, by name. ``cgroups``: where a control group can be made, None
-    where that was not asked.
+    where that was not asked. ``landlock``: the version of Landlock's ABI, 0 without it.
     """
 
     kernel: str
@@ -212,6 +213,7 @@ class Facts:
     forwarding: Forwarding | None = None
     links: Mapping[str, LinkFact] = field(default_factory=lambda: MappingProxyType({}))
     cgroups: Cgroups | None = None
+    landlock: int = 0
 
     @property
     def kernel_version(self) -> tuple[int, int]:

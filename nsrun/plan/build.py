@@ -6,8 +6,9 @@ Inside the child the order is this: out of the caller's session and keyring · i
 sources taken as the caller · ids of the container's root · names, loopback · propagation ·
 root, default mounts · interfaces, addresses, routes · sysctls · mounts, files, masks · into the
 root · limits, bounding set, groups, ids, capabilities · death signal, and whether the launcher
-still lives · no_new_privs · working directory · init, terminal · descriptors, signals · system
-calls · the command. The launcher makes its part of the interfaces while the child mounts.
+still lives · no_new_privs · Landlock · working directory · init, terminal · descriptors,
+signals · system calls · the command. The launcher makes its part of the interfaces while the
+child mounts.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from nsrun.plan.draft import Draft
 from nsrun.plan.etc import name_files
 from nsrun.plan.hooks import run_hooks, when_stopped
 from nsrun.plan.identity import Identity, identity, words
+from nsrun.plan.landlock import wall
 from nsrun.plan.launch import Launch, launch
 from nsrun.plan.model import Needs, Plan, Source, Track
 from nsrun.plan.notify import tell_ready
@@ -195,6 +197,9 @@ def _limit_and_run(
         available=security.available(draft, facts),
     )
     early = confined is not None and confined.given_up
+    if not spec.no_new_privileges:
+        # landlock_restrict_self(2): without no_new_privs it takes CAP_SYS_ADMIN.
+        wall(draft, facts)
     security.take_identity(draft, facts, who, security.with_admin(sets) if early else sets)
     draft.child(
         "end when the launcher ends, if it has not yet",
@@ -204,6 +209,8 @@ def _limit_and_run(
         rule="no process is left behind",
     )
     security.set_no_new_privileges(draft)
+    if spec.no_new_privileges:
+        wall(draft, facts)
     process.go_to_work(draft)
     terminal = process.receive_terminal(draft, started)
     _parents_side(draft, facts, started)

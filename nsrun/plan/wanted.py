@@ -11,7 +11,7 @@ from nsrun.plan.covers import ancestors
 from nsrun.plan.defaults import DEFAULT_TARGETS
 from nsrun.plan.etc import name_files
 from nsrun.plan.process import PASSED_ON
-from nsrun.spec.model import LinkType, NamespaceType, Spec
+from nsrun.spec.model import Landlock, LinkType, NamespaceType, Spec
 
 
 def wanted(spec: Spec) -> Query:
@@ -32,6 +32,7 @@ def wanted(spec: Spec) -> Query:
         bridges=tuple(dict.fromkeys(_bridges(spec))),
         physical=tuple(dict.fromkeys(_physical(spec))),
         cgroups=spec.resources is not None,
+        landlock=spec.landlock is not None,
         pids=tuple(n.join_pid for n in spec.namespaces if n.join_pid is not None),
     )
 
@@ -100,9 +101,15 @@ def _behind_binds(target: str, binds: Mapping[str, list[str]]) -> list[str]:
 
 def _targets(spec: Spec) -> list[str]:
     if not spec.new(NamespaceType.MOUNT):
-        return []
+        return _walled(spec)
     targets = list(DEFAULT_TARGETS[:3]) if spec.rootfs and spec.default_mounts else []
     targets += [m.target for m in spec.mounts]
+    targets += _walled(spec)
     for entry in (*spec.files, *name_files(spec)):
         targets += [entry.target, os.path.dirname(entry.target)]
     return targets
+
+
+def _walled(spec: Spec) -> list[str]:
+    wall = spec.landlock
+    return [*(wall.read or ()), *(wall.write or ())] if isinstance(wall, Landlock) else []

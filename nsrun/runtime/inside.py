@@ -16,8 +16,9 @@ from nsrun.kernel.abi import Capability, RlimitResource
 from nsrun.kernel.calls import seccomp_programs
 from nsrun.kernel.values import Call
 from nsrun.plan.cgroup import group_name
+from nsrun.plan.landlock import planned_rules
 from nsrun.plan.launch import PROC_NAMES
-from nsrun.plan.model import Track
+from nsrun.plan.model import Plan, Track
 from nsrun.runtime.store import Container
 from nsrun.spec.model import (
     Capabilities,
@@ -79,6 +80,7 @@ def spec_for(container: Container, wanted: Wanted) -> Spec:
     if not status:
         raise _gone(container)
     ids = _user(container, wanted.user, status)
+    plan = _plan(container)
     return Spec(
         name=f"{container.record.name}.exec",
         file=container.record.spec,
@@ -93,7 +95,8 @@ def spec_for(container: Container, wanted: Wanted) -> Spec:
         stdin="inherit" if wanted.stdin or wanted.tty else "closed",
         capabilities=_capabilities(status),
         no_new_privileges=status.get("NoNewPrivs") == "1",
-        seccomp=_seccomp(container),
+        seccomp=_seccomp(plan),
+        landlock=planned_rules(plan.actions),
         rlimits=tuple(_limits(pid)),
         masked_paths="none",
         readonly_paths="none",
@@ -125,22 +128,26 @@ def _namespaces(
     return found
 
 
-def _seccomp(container: Container) -> Seccomp:
-    """The filter that its own command was started with; raises NsrunError without its plan."""
+def _plan(container: Container) -> Plan:
+    """What it was started with; raises NsrunError."""
     from nsrun.plan import binary
 
     path = os.path.join(container.folder, "plan")
     try:
         with open(path, "rb") as file:
-            plan = binary.decode(file.read(), file=path)
+            return binary.decode(file.read(), file=path)
     except OSError as error:
         raise NsrunError(
             Diagnostic(
                 code="NS406",
                 summary=f"the plan of {container.record.name} cannot be read: {error.strerror}",
-                why=("another command in it gets the filter of the first",),
+                why=("another command in it gets the filter and the rules of the first",),
             )
         ) from None
+
+
+def _seccomp(plan: Plan) -> Seccomp:
+    """The filter that its own command was started with."""
     filters = [
         SeccompFilter(program=program, flags=flags)
         for placed in plan.track(Track.CHILD)

@@ -64,6 +64,7 @@ _FIELDS: dict[str, Callable[[Reader, Value, str], Any]] = {
     "capabilities": build_process.capabilities,
     "no_new_privileges": _as_written,
     "seccomp": build_seccomp.seccomp,
+    "landlock": build_process.landlock,
     "rlimits": build_process.rlimits,
     "sysctl": build_process.sysctl,
     "masked_paths": build_mounts.path_list,

@@ -11,7 +11,7 @@ from nsrun.diag import NsrunError
 from nsrun.kernel.abi import ID_MAX, RLIM_INFINITY
 from nsrun.spec import names
 from nsrun.spec.envfile import read_env_file
-from nsrun.spec.model import Capabilities, Hook, Hooks, Rlimit, User
+from nsrun.spec.model import Capabilities, Hook, Hooks, Landlock, Rlimit, User
 from nsrun.spec.path import item_path, key_path
 from nsrun.spec.reader import Reader, Value
 from nsrun.spec.units import parse_duration, parse_mode
@@ -206,6 +206,26 @@ def _caps(reader: Reader, value: Value, path: str) -> tuple[str, ...]:
         elif found not in made:
             made.append(found)
     return tuple(made)
+
+
+def landlock(reader: Reader, value: Value, path: str) -> Landlock:
+    if value == "required":
+        return Landlock(scoped=True, required=True)
+
+    def paths(key: str) -> tuple[str, ...] | None:
+        if key not in value:
+            return None
+        place = key_path(path, key)
+        return tuple(
+            reader.target(entry, item_path(place, index)) for index, entry in enumerate(value[key])
+        )
+
+    return Landlock(
+        read=paths("read"),
+        write=paths("write"),
+        scoped=value.get("scoped", False),
+        required=value.get("required", False),
+    )
 
 
 def rlimits(reader: Reader, value: Value, path: str) -> tuple[Rlimit, ...]:

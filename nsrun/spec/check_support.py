@@ -5,7 +5,7 @@ from __future__ import annotations
 from nsrun.spec.checking import Problems, looks_at, problem, written
 from nsrun.spec.model import Spec
 
-KEYS = ("landlock", "profile", "devices")
+KEYS = ("profile", "devices")
 
 
 @looks_at()

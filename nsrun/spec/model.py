@@ -230,6 +230,31 @@ Seccomp = Literal["default", "unconfined"] | SeccompProfile | SeccompFilter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Landlock:
+    """A second wall around the file system (landlock(7)): ``read`` are paths inside that may be
+    read and executed, ``write`` those that may be written too; ``read`` None is everything,
+    ``write`` None what the mounts let it. ``scoped``: signals and abstract sockets stay inside.
+    Without ``required`` a kernel without Landlock starts the container all the same.
+    """
+
+    read: tuple[str, ...] | None = None
+    write: tuple[str, ...] | None = None
+    scoped: bool = False
+    required: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LandlockRules:
+    """Rules that have been planned before: a container's own, for another command in it.
+    ``handled`` and ``scoped`` as struct landlock_ruleset_attr has them, ``rules`` the path and what
+    may be done below it."""
+
+    handled: int
+    scoped: int
+    rules: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rlimit:
     """``soft`` and ``hard`` of setrlimit(2); None is unlimited."""
 
@@ -436,7 +461,8 @@ class Spec:
     timeout: int = 0
     capabilities: Capabilities = Capabilities()
     no_new_privileges: bool = True
-    seccomp: Seccomp = "unconfined"
+    seccomp: Seccomp = "default"
+    landlock: Landlock | LandlockRules | None = None
     rlimits: tuple[Rlimit, ...] = ()
     sysctl: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     masked_paths: PathList = "default"

@@ -142,10 +142,18 @@ def _broken_native() -> str:
         return "" if file.read(4) == b"\x7fELF" else f"{file.name} is not the native program"
 
 
+def _lacks_landlock() -> str:
+    from nsrun.host.probe import landlock_abi
+
+    found = landlock_abi()
+    return "" if found >= 6 else f"Landlock's ABI is {found}, and signals are in it since 6"
+
+
 FEATURES: dict[str, Feature] = {
     "sys_resource": Feature(lacks=_lacks_sys_resource),
     "root": Feature(lacks=lambda: "" if os.geteuid() == 0 else "the tests run as another user"),
     "busybox": Feature(lacks=lambda: "" if BUSYBOX else "no static busybox", installed=True),
+    "landlock": Feature(lacks=_lacks_landlock),
     "strace": _program("strace"),
     "ip": _program("ip"),
     "ping": _program("ping"),
