@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _BACKOFF, _BACKOFF_MAX, _STEADY = 0.1, 60.0, 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LINES_SHOWN = 10
+# Seconds within which a process that has hung up has ended.
+_GONE = 5.0
 
 
 class State(StrEnum):
@@ -469,7 +471,11 @@ class Supervisor:
             match question.get("do"):
                 case "down":
                     self.ending = True
-                    self.down(lambda name, what: answer(name=name, what=what))
+                    try:
+                        self.down(lambda name, what: answer(name=name, what=what))
+                    except (NsrunError, OSError):
+                        # Who asks finds that this one is gone, and meets the error itself.
+                        os._exit(1)
                     if question.get("volumes"):
                         _remove_volumes(self.stack.name)
                     self.close(remove=True)
@@ -755,17 +761,28 @@ def _remove_volumes(name: str) -> None:
             os.rmdir(os.path.dirname(folder))
 
 
+def _asked_down(name: str, say: Say, *, volumes: bool) -> bool:
+    """Whether the process that keeps the stack has taken it down."""
+    with contextlib.suppress(ConnectionError):
+        for answer in stack_store.ask(name, {"do": "down", "volumes": volumes}):
+            if answer.get("name"):
+                say(answer["name"], answer.get("what", ""))
+            elif answer.get("what") == "down":
+                return True
+    # It has ended on the way, or is just about to.
+    deadline = time.monotonic() + _GONE
+    while stack_store.is_kept(name) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return False
+
+
 def down(name: str, say: Say, *, volumes: bool = False) -> None:
     """Take a stack down, by the process that keeps it or, where there is none, here.
 
     Raises NsrunError (NS605) where there is nothing of the name.
     """
-    if stack_store.is_kept(name):
-        with contextlib.suppress(ConnectionError):
-            for answer in stack_store.ask(name, {"do": "down", "volumes": volumes}):
-                if answer.get("name"):
-                    say(answer["name"], answer.get("what", ""))
-            return
+    if stack_store.is_kept(name) and _asked_down(name, say, volumes=volumes):
+        return
     if not stack_store.containers(name) and name not in stack_store.names():
         raise NsrunError(
             Diagnostic(

@@ -95,7 +95,10 @@ def containers(name: str) -> list[Container]:
 
 def ask(name: str, question: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Ask the stack's process; its answers until it hangs up. Raises ConnectionError."""
-    place = os.open(folder(name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        place = os.open(folder(name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError as error:
+        raise ConnectionError(f"{name} is not kept up") from error
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         try:
             client.connect(f"/proc/self/fd/{place}/socket")

@@ -71,7 +71,8 @@ def stacks(root: Runner, lab: Lab, area: Path) -> Iterator[Stacks]:
     with lab.unchanged():
         yield made
         for name in made.names:
-            made.down(name)
+            result = made.down(name)
+            assert result.status == 0 or "there is no stack" in result.stderr, str(result)
 
 
 @pytest.fixture
