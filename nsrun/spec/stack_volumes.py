@@ -1,0 +1,55 @@
+"""The volumes of a stack, and the mounts that a container has of them."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+from nsrun.spec.path import item_path
+from nsrun.spec.stack import Volume
+from nsrun.spec.stack_reading import Reading, Service, close_match
+from nsrun.spec.tree import Tree, overlaid
+from nsrun.spec.words import quote
+
+
+def volumes_of(reading: Reading, stack: str, given: dict[str, Any]) -> dict[str, Volume]:
+    base = os.path.dirname(os.path.abspath(reading.document.file))
+    found = {}
+    for name, value in given.items():
+        if name.startswith("x-"):
+            continue
+        path = (value or {}).get("path")
+        folder = (
+            os.path.join(reading.volumes_folder, stack, name)
+            if path is None
+            else os.path.normpath(os.path.join(base, os.path.expanduser(path)))
+        )
+        found[name] = Volume(name=name, folder=folder, named=path is None)
+    return found
+
+
+def with_volumes(reading: Reading, service: Service, volumes: dict[str, Volume]) -> Tree:
+    """The container's tree with its `volumes` as mounts."""
+    given = service.tree.get("volumes")
+    if given is None or given.items is None:
+        return service.tree
+    mounts: list[Tree] = []
+    for index, item in enumerate(given.items):
+        text = str(item.value)
+        source, colon, rest = text.partition(":")
+        if not source.startswith(("/", ".", "~")):
+            if source not in volumes:
+                reading.problem(
+                    "NS318",
+                    item_path(f"{service.path}.volumes", index),
+                    f"there is no volume {quote(source)} in this stack",
+                    close_match(source, set(volumes)) or f"add `{source}: {{}}` to `volumes`",
+                    span=item.span,
+                )
+                continue
+            source = volumes[source].folder
+        mounts.append(Tree(span=item.span, value=f"{source}{colon}{rest}"))
+    known = service.tree.get("mounts")
+    items = [*((known.items if known is not None else None) or []), *mounts]
+    added = Tree(span=given.span, key_span=given.key_span, items=items)
+    return overlaid(service.tree, Tree(span=service.tree.span, entries={"mounts": added}))
