@@ -240,10 +240,12 @@ static void drop(int number)
     the.clients[number] = the.clients[--the.clients_used];
 }
 
-/* A client that does not read is left behind: the container does not wait for it. */
+/* A client that does not read is left behind (0): the container does not wait for it. One that has
+ * closed its end may have typed before, which is still to be heard. */
 static int send_to(const struct client *client, const char *packet, size_t size)
 {
-    return SYS6(sendto, client->fd, packet, size, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0) >= 0;
+    i64 sent = SYS6(sendto, client->fd, packet, size, MSG_DONTWAIT | MSG_NOSIGNAL, NULL, 0);
+    return sent >= 0 || sent == -EPIPE || sent == -ECONNRESET;
 }
 
 static void show(char kind, const char *bytes, size_t size)
@@ -332,7 +334,9 @@ static int hear(struct client *client)
 {
     static char packet[LINE_MAX_BYTES + 1];
     i64 size = SYS6(recvfrom, client->fd, packet, sizeof packet, MSG_DONTWAIT, NULL, NULL);
-    if (size == -EAGAIN || size == -EINTR)
+    /* unix_release_sock(): who closes with something unread leaves ECONNRESET, told once and before
+     * what was sent earlier. */
+    if (size == -EAGAIN || size == -EINTR || size == -ECONNRESET)
         return 1;
     if (size <= 0)
         return 0;

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from types import FrameType
 
 from nsrun.diag import Diagnostic, NsrunError
-from nsrun.runtime import life
+from nsrun.runtime import life, store
 from nsrun.runtime.control import Monitor
 from nsrun.runtime.store import Container
 
@@ -72,9 +72,8 @@ def _relay(container: Container, monitor: Monitor, keys: _Keys, stdin: bool) -> 
             if kind == "x":
                 return int(_INT.unpack(data)[0])
             if not kind:
-                _again(container, monitor)
-                if not monitor.is_connected:
-                    return life.wait(container)
+                if not _again(container, monitor):
+                    return _ended_meanwhile(container)
                 continue
             stream = sys.stderr if kind == "e" else sys.stdout
             stream.buffer.write(data)
@@ -96,14 +95,31 @@ def _relay(container: Container, monitor: Monitor, keys: _Keys, stdin: bool) -> 
                 stdin = False
 
 
-def _again(container: Container, monitor: Monitor) -> None:
-    """The monitor does not wait for who reads slowly; it may just as well have ended."""
+def _again(container: Container, monitor: Monitor) -> bool:
+    """Whether there is a monitor to listen to again: it does not wait for who reads slowly, and
+    may have ended just as well."""
     monitor.close()
-    with contextlib.suppress(ConnectionError):
+    try:
         monitor.connect(container)
-        monitor.attach()
-        name = container.record.name
-        print(f"\r\n[too slow: what is missing here is in `nsrun logs {name}`]\r", file=sys.stderr)
+    except ConnectionError:
+        return False
+    monitor.attach()
+    _say_too_slow(container)
+    return True
+
+
+def _ended_meanwhile(container: Container) -> int:
+    """The exit status; a monitor that was not killed has told its end to all it still knew."""
+    status = life.wait(container)
+    found = store.load(container.folder)
+    if found is not None and found.exit_status is not None:
+        _say_too_slow(container)
+    return status
+
+
+def _say_too_slow(container: Container) -> None:
+    name = container.record.name
+    print(f"\r\n[too slow: what is missing here is in `nsrun logs {name}`]\r", file=sys.stderr)
 
 
 class _Keys:

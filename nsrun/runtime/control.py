@@ -55,10 +55,6 @@ class Monitor:
     def close(self) -> None:
         self._socket.close()
 
-    @property
-    def is_connected(self) -> bool:
-        return self._socket.fileno() >= 0
-
     def fileno(self) -> int:
         return self._socket.fileno()
 

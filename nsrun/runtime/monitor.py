@@ -275,8 +275,12 @@ class _Monitor:
         self.clients.pop(fd).close()
 
     def send(self, client: socket.socket, packet: bytes) -> bool:
+        """Whether the client is to be kept: not where it reads too slowly."""
         try:
             client.send(packet, socket.MSG_NOSIGNAL)
+        except (BrokenPipeError, ConnectionResetError):
+            # It has closed its end; what it typed before is still to be heard.
+            return True
         except OSError:
             return False
         return True
@@ -289,7 +293,9 @@ class _Monitor:
     def hear(self, fd: int) -> None:
         try:
             packet = self.clients[fd].recv(_LINE_MAX + 1)
-        except BlockingIOError:
+        # unix_release_sock(): who closes with something unread leaves ECONNRESET, told once and
+        # before what was sent earlier.
+        except (BlockingIOError, ConnectionResetError):
             return
         except OSError:
             packet = b""
