@@ -10,7 +10,7 @@ from __future__ import annotations
 import ctypes.util
 import errno
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -98,6 +98,8 @@ def _binding() -> Any:
         ctypes.util.find_library = original
     # Without a level the library asks the running kernel what it knows, by making filters.
     pyseccomp.set_api(_API_LEVEL)
+    # The binding looks this one up with its first use, which would be while planning.
+    pyseccomp.resolve_syscall(pyseccomp.Arch.NATIVE, "read")
     return pyseccomp
 
 
@@ -106,22 +108,40 @@ _library = _binding()
 
 @lru_cache(maxsize=8)
 def compiled(wanted: Filter) -> bytes:
-    """The filter's program, a sequence of struct sock_filter; raises CompileError."""
-    made = _library.SyscallFilter(wanted.default)
-    _set_architectures(made, [ARCHITECTURES[name] for name in wanted.architectures])
-    made.set_attr(_library.Attr.ACT_BADARCH, NO_SUCH_CALL)
-    # A binary tree by number: the kernel runs a filter for every number when it is set.
-    made.set_attr(_library.Attr.CTL_OPTIMIZE, 2)
-    for index, rule in enumerate(wanted.rules):
-        for name in rule.names:
-            _add(made, wanted, rule, name, index)
-    program = _exported(made)
-    if wanted.newest is not None:
-        program = b"".join(_beginning(wanted, wanted.newest)) + program
+    """The filter's program, a sequence of struct sock_filter; raises CompileError.
+
+    Tables by number come first, one for each architecture; they end in what the library makes of
+    the rest: the calls whose arguments matter, and numbers that no table has.
+    """
+    program = _by_library(wanted, _tabled(wanted))
+    for architecture in wanted.architectures:
+        ranges = _ranges(wanted, architecture)
+        if ranges:
+            program = _table(ARCHITECTURES[architecture], ranges) + program
     if len(program) > BPF_MAX_INSTRUCTIONS * BPF_INSTRUCTION.size:
         count = len(program) // BPF_INSTRUCTION.size
         raise CompileError(f"{count} instructions, the most is {BPF_MAX_INSTRUCTIONS}")
     return program
+
+
+def _tabled(wanted: Filter) -> set[str]:
+    """The calls that the library need not know of."""
+    if not _WITH_TABLE.issuperset(wanted.architectures):
+        return set()
+    named = {name for rule in wanted.rules for name in rule.names}
+    return named - {name for rule in wanted.rules if rule.conditions for name in rule.names}
+
+
+def _by_library(wanted: Filter, left_out: set[str]) -> bytes:
+    made = _library.SyscallFilter(wanted.default)
+    _set_architectures(made, [ARCHITECTURES[name] for name in wanted.architectures])
+    made.set_attr(_library.Attr.ACT_BADARCH, NO_SUCH_CALL)
+    made.set_attr(_library.Attr.CTL_OPTIMIZE, 2)
+    for index, rule in enumerate(wanted.rules):
+        for name in rule.names:
+            if name not in left_out:
+                _add(made, wanted, rule, name, index)
+    return _exported(made)
 
 
 def _set_architectures(made: Any, wanted: list[int]) -> None:
@@ -179,34 +199,93 @@ def _exported(made: Any) -> bytes:
         os.close(fd)
 
 
-# --- numbers that are too new ------------------------------------------------------------------
+# --- tables by number --------------------------------------------------------------------------
+#
+# When a filter is set the kernel runs it for every number, to know the calls that are always
+# allowed (seccomp_cache_prepare of kernel/seccomp.c), and compiles each instruction: with some 400
+# comparisons for equality that is a part of a container's start that counts. The answers to
+# neighbouring numbers are mostly the same: a search tree over their ranges is half of that.
 
 # linux/bpf_common.h, and offsets in struct seccomp_data.
-_LOAD, _JUMP_EQUAL, _JUMP_GREATER_EQUAL, _RETURN = 0x20, 0x15, 0x35, 0x06
+_LOAD, _RETURN = 0x20, 0x06
+_JUMP, _JUMP_EQUAL, _JUMP_GREATER_EQUAL = 0x05, 0x15, 0x35
 _NUMBER_AT, _ARCH_AT = 0, 4
+_pack = BPF_INSTRUCTION.pack
+# The first number of a range that ends where the next begins; None: what the library has made.
+Range = tuple[int, int | None]
 
 
-def _beginning(wanted: Filter, newest: int) -> Iterator[bytes]:
-    """Instructions before a program: ENOSYS for numbers above ``newest`` and any that is named.
-
-    A program that meets a call it may not make takes it for forbidden and gives up; for one that
-    does not exist it has a way round. The private calls of arm have high numbers, and so has x32.
-    """
-    for name in wanted.architectures:
-        if name in ("SCMP_ARCH_ARM", "SCMP_ARCH_X32"):
-            continue
-        token = ARCHITECTURES[name]
-        named = (_library.resolve_syscall(token, n) for rule in wanted.rules for n in rule.names)
-        with_x32 = name == "SCMP_ARCH_X86_64" and "SCMP_ARCH_X32" in wanted.architectures
-        yield from _bounded(token, max(newest, *named), with_x32=with_x32)
+# Not so for 32 bits: with i386 the library sees to socketcall(2) and ipc(2), which stand for
+# several calls each, arm has private numbers far above the others, x32 goes by those of x86_64.
+_WITH_TABLE = {"SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"}
+_BOUNDED = {*_WITH_TABLE, "SCMP_ARCH_X86"}
 
 
-def _bounded(token: int, newest: int, *, with_x32: bool) -> Iterator[bytes]:
-    pack = BPF_INSTRUCTION.pack
-    yield pack(_LOAD, 0, 0, _ARCH_AT)
-    yield pack(_JUMP_EQUAL, 0, 4 if with_x32 else 3, token)
-    yield pack(_LOAD, 0, 0, _NUMBER_AT)
-    if with_x32:
-        yield pack(_JUMP_GREATER_EQUAL, 2, 0, X32_BIT)
-    yield pack(_JUMP_GREATER_EQUAL, 0, 1, newest + 1)
-    yield pack(_RETURN, 0, 0, NO_SUCH_CALL)
+def _ranges(wanted: Filter, architecture: str) -> list[Range]:
+    """What is known of an architecture by the number alone, empty for nothing."""
+    answers: dict[int, int | None] = {}
+    token = ARCHITECTURES[architecture]
+    for rule in wanted.rules:
+        for name in rule.names:
+            number = _library.resolve_syscall(token, name)
+            if number >= 0:
+                # Rules about one call do not contradict each other: the first is as good as any.
+                known = answers.get(number, rule.action)
+                answers[number] = None if rule.conditions or known is None else known
+    newest = max(wanted.newest or 0, *answers)
+    ranges: list[Range] = []
+    if architecture in _WITH_TABLE:
+        for number in range(newest + 1):
+            _extend(ranges, number, answers.get(number, wanted.default))
+    elif architecture in _BOUNDED and wanted.newest is not None:
+        _extend(ranges, 0, None)
+    else:
+        return []
+    if wanted.newest is None:
+        return _extend(ranges, newest + 1, None)
+    # A program that meets a call it may not make takes it for forbidden and gives up; for one that
+    # does not exist it has a way round.
+    _extend(ranges, newest + 1, NO_SUCH_CALL)
+    with_x32 = architecture == "SCMP_ARCH_X86_64" and "SCMP_ARCH_X32" in wanted.architectures
+    return _extend(ranges, X32_BIT, None) if with_x32 else ranges
+
+
+def _extend(ranges: list[Range], first: int, answer: int | None) -> list[Range]:
+    if not ranges or ranges[-1][1] != answer:
+        ranges.append((first, answer))
+    return ranges
+
+
+def _table(token: int, ranges: list[Range]) -> bytes:
+    """Instructions before a program for the calls of one architecture."""
+    tree = _tree(ranges, 0)
+    size = len(tree) + 1
+    return b"".join(
+        (
+            _pack(_LOAD, 0, 0, _ARCH_AT),
+            _pack(_JUMP_EQUAL, 1, 0, token),
+            _pack(_JUMP, 0, 0, size),
+            _pack(_LOAD, 0, 0, _NUMBER_AT),
+            *tree,
+        )
+    )
+
+
+def _tree(ranges: list[Range], after: int) -> list[bytes]:
+    """The search among ``ranges``; ``after``: how many instructions lie between it and the next
+    program."""
+    if len(ranges) == 1:
+        [(_, answer)] = ranges
+        return [_pack(_JUMP, 0, 0, after) if answer is None else _pack(_RETURN, 0, 0, answer)]
+    middle = len(ranges) // 2
+    upper = _tree(ranges[middle:], after)
+    lower = _tree(ranges[:middle], after + len(upper))
+    bound = ranges[middle][0]
+    if len(lower) < _FAR:
+        return [_pack(_JUMP_GREATER_EQUAL, len(lower), 0, bound), *lower, *upper]
+    # A conditional jump goes no farther than 255.
+    far = [_pack(_JUMP_GREATER_EQUAL, 0, 1, bound), _pack(_JUMP, 0, 0, len(lower))]
+    return [*far, *lower, *upper]
+
+
+_FAR = 255

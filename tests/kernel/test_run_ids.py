@@ -113,6 +113,8 @@ def test_a_nested_user_namespace_has_narrower_maps(root_box: Box) -> None:
         namespaces=["user"],
         idmap=outer,
         capabilities="all",
+        # Nested, it joins a session keyring of its own: keyctl(2).
+        seccomp="unconfined",
         env=root_box.runner.environment(),
     )
     assert text.split() == ["0", "500", "10", "0"]

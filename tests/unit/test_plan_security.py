@@ -153,7 +153,9 @@ def test_a_capability_newer_than_nsrun_is_dropped_by_its_number() -> None:
 
 def test_without_a_namespace_an_ordinary_user_keeps_a_bounding_set_that_bounds_nothing() -> None:
     assert not has(planned(ORDINARY), "limit what")
-    assert refused(ORDINARY, no_new_privileges=False) == [("NS402", "no_new_privileges")]
+    refusal = ("NS402", "no_new_privileges")
+    assert refused(ORDINARY, no_new_privileges=False, seccomp="unconfined") == [refusal]
+    assert refused(ORDINARY, no_new_privileges=False) == [refusal, refusal]
 
 
 # --- the order -----------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from nsrun.diag import NsrunError
-from nsrun.kernel import calls
+from nsrun.kernel import calls, seccomp
 from nsrun.kernel.abi import Capability
 from nsrun.kernel.facts import Facts
 from nsrun.kernel.seccomp import CompileError, Condition, Filter, Rule, compiled
@@ -208,6 +208,30 @@ def test_operators(op: str, value: int, two: int, passes: list[int], fails: list
     assert {bpf.call(made, "read", 0, a) for a in fails} == {EPERM}
 
 
+def test_a_table_answers_as_the_library_does() -> None:
+    """Every number of every architecture, by a filter with a table and by one without."""
+    wanted = default_filter("x86_64", CAPS)
+    tabled = compiled(wanted)
+    whole = seccomp._by_library(wanted, set())
+    assert len(tabled) < len(whole) * 0.6
+    for nr in [*range(default.NEWEST + 1), bpf.X32_BIT, bpf.X32_BIT | 56]:
+        for arch in (X86_64, I386, bpf.AARCH64):
+            for first in (0, 1, 16, 38, 0x20008, 0x10000000, 1 << 32, 0xFFFF_FFFF):
+                answers = {bpf.run(program, arch, nr, first) for program in (tabled, whole)}
+                assert len(answers) == 1, (nr, arch, first)
+
+
+def test_a_search_tree_of_many_ranges() -> None:
+    """Every second call: more instructions than a conditional jump can pass over."""
+    table = bpf.names(X86_64, 334)
+    names = tuple(table[nr] for nr in sorted(table) if nr % 2)
+    made = filter_of(Rule(names, ALLOW), Rule(("read",), ALLOW, (Condition(0, "SCMP_CMP_EQ", 9),)))
+    assert len(made) > 8 * 512
+    for nr in sorted(table):
+        assert bpf.run(made, X86_64, nr) == (ALLOW if nr % 2 else EPERM), nr
+    assert bpf.call(made, "read", 9) == ALLOW
+
+
 def test_conditions_hold_together_and_two_on_one_argument_either() -> None:
     both = (Condition(0, "SCMP_CMP_EQ", 1), Condition(1, "SCMP_CMP_EQ", 2))
     made = filter_of(Rule(("read",), ALLOW, both))
@@ -297,6 +321,10 @@ def test_other_architectures_have_the_same_rules() -> None:
     made = filter_in(PROFILE.replace("  syscalls", wanted))
     assert bpf.answers(made, ["read", "write", "oldstat"], arch=I386) == {ALLOW}
     assert bpf.call(made, "open", arch=I386) == EPERM
+    assert bpf.run(made, I386, default.NEWEST + 1) == ENOSYS
+    # An i386 program may reach recv by socketcall(2), as its tenth call.
+    assert bpf.call(made, "socketcall", 10, arch=I386) == ALLOW
+    assert bpf.call(made, "socketcall", 11, arch=I386) == EPERM
     assert bpf.run(made, X86_64, bpf.X32_BIT) == ALLOW
     assert bpf.run(made, X86_64, bpf.X32_BIT | 2) == EPERM
     assert bpf.run(made, X86_64, default.NEWEST + 1) == ENOSYS
