@@ -11,6 +11,13 @@ from nsrun.plan.model import Action, Origin, Track, UndoWhen
 from nsrun.plan.ops import Op
 from nsrun.spec.model import Spec
 
+# The rules of what a profile can set, by the key that it sets.
+_RULES = {
+    "default capabilities": "capabilities",
+    "default no_new_privileges": "no_new_privileges",
+    "the container's Landlock rules": "landlock",
+}
+_KEY_END = re.compile(r"[.\[]")
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
 
 
@@ -36,9 +43,16 @@ class Draft:
 
     def origin(self, at: str, rule: str) -> Origin:
         # What a rule implied has no place of its own where the spec does not say it.
+        if self._is_preset(at or rule):
+            at, rule = "profile", ""
         implied = rule and at not in self.spec.spans
         span = self.spec.span(at) if at and not implied else None
         return Origin(span=span, path=at if span or not rule else "", rule=rule)
+
+    def _is_preset(self, where: str) -> bool:
+        """Whether it is there because of the spec's profile, not of a key of its own."""
+        key = _RULES.get(where) or _KEY_END.split(where, maxsplit=1)[0]
+        return key in self.spec.preset and where not in self.spec.spans
 
     def child(self, what: str, *steps: Op, at: str = "", rule: str = "") -> None:
         """An action of the process that becomes the command."""

@@ -21,6 +21,7 @@ from nsrun.spec import (
     build_process,
     build_resources,
     build_seccomp,
+    profile,
 )
 from nsrun.spec.document import Document
 from nsrun.spec.model import Spec
@@ -63,6 +64,7 @@ _FIELDS: dict[str, Callable[[Reader, Value, str], Any]] = {
     "timeout": build_process.duration,
     "capabilities": build_process.capabilities,
     "no_new_privileges": _as_written,
+    "profile": _as_written,
     "seccomp": build_seccomp.seccomp,
     "landlock": build_process.landlock,
     "rlimits": build_process.rlimits,
@@ -132,6 +134,8 @@ def build_parts(
     values["command"] = _command(reader, data, values, command, bad)
     env = {**values.pop("env_file", {}), **values.pop("env", {})}
     name = values.pop("name", None) or default_name(document.file)
+    root = data.get("rootfs")
+    preset = profile.apply(values, isinstance(root, dict) and "readonly" in root)
     spec = Spec(
         name=name,
         file=document.file,
@@ -139,6 +143,7 @@ def build_parts(
         env=MappingProxyType(env),
         spans=document.spans,
         key_spans=document.key_spans,
+        preset=preset,
         **values,
     )
     found = tuple(sorted(reader.report.diagnostics, key=sort_key))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from nsrun.spec.checking import Problems, looks_at, problem, written
 from nsrun.spec.model import Spec
 
-KEYS = ("profile", "devices")
+KEYS = ("devices",)
 
 
 @looks_at()

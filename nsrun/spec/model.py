@@ -132,7 +132,7 @@ class Mount:
 class FileEntry:
     """One entry of ``files``: exactly one of ``content``, ``symlink`` and ``folder``.
 
-    ``path``: its place in the spec.
+    ``path``: its place in the spec; ``uid`` and ``gid``, of a content alone, are the container's.
     """
 
     path: str
@@ -141,6 +141,8 @@ class FileEntry:
     symlink: str | None = None
     folder: bool = False
     mode: int | None = None
+    uid: int | None = None
+    gid: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -432,8 +434,8 @@ class Spec:
     ``env`` maps a name to its value, or to None where the caller's own value is passed on;
     ``env_file`` has been read into ``env`` before. ``command`` is the argument vector; a
     string has become ``/bin/sh -c``. ``cgroups``: control groups of another container that are
-    entered, folders of the host. ``spans`` tells where each path of the
-    document stands, ``key_spans`` where the key of each does.
+    entered, folders of the host. ``preset``: the keys that ``profile`` has set. ``spans`` tells
+    where each path of the document stands, ``key_spans`` where the key of each does.
     """
 
     name: str
@@ -472,6 +474,8 @@ class Spec:
     oom_score_adj: int | None = None
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     hooks: Hooks = Hooks()
+    profile: Literal["default", "strict", "none"] = "default"
+    preset: frozenset[str] = frozenset()
     spans: Mapping[str, Span] = field(default_factory=lambda: MappingProxyType({}), compare=False)
     key_spans: Mapping[str, Span] = field(
         default_factory=lambda: MappingProxyType({}), compare=False

@@ -51,7 +51,7 @@ stop_signal: SIGTREM
 mounts: [5]
 rootfs: ./none
 tty: yes
-profile: strict
+devices: []
 sysctl: {vm.swappiness: 1}
 """
     assert summary(write(tmp_path, text)) == [
@@ -187,7 +187,7 @@ mounts: [{type: proc, taget: /proc}]
 @pytest.mark.parametrize(
     ("text", "marked"),
     [
-        ("profile: strict", "profile"),
+        ("devices: []", "devices"),
         ("namespaces: [network]\nnetwork: {mode: user, masquerade: true}", "masquerade"),
         ("namespaces: [network]\nnetwork: {dns: {}}", "dns"),
         ("namespaces: [network, mount]\nnetwork: {hosts: {a b: 10.0.0.1}}", "a b"),
