@@ -54,6 +54,8 @@ class Lab:
     def namespace(self, name: str) -> Path:
         """A new named namespace, as `ip netns add` makes it, with lo up; its file."""
         self.ip(f"netns add {name}")
+        # Inherited by no namespace: its addresses are there at once too.
+        self.inside(name, "sh", "-c", "echo 0 >/proc/sys/net/ipv6/conf/default/accept_dad")
         self.ip(f"-n {name} link set lo up")
         return _NETNS / name
 
@@ -79,7 +81,9 @@ class Lab:
         """A second namespace that plays the rest of the world: 203.0.113.2 and fd00:cafe::2,
         which knows the host's up0 (203.0.113.1, fd00:cafe::1) and no way to any container."""
         self.namespace("internet")
-        self.ip("link add up0 type veth peer in0 netns internet")
+        # The addresses of its own that an interface has are the same whenever it is made anew.
+        up, peer = "up0 address 02:00:00:00:00:02", "in0 address 02:00:00:00:00:03"
+        self.ip(f"link add {up} type veth peer {peer} netns internet")
         for where, name, last in (("", "up0", 1), ("-n internet ", "in0", 2)):
             self.ip(f"{where}link set {name} up")
             self.ip(f"{where}addr add 203.0.113.{last}/24 dev {name}")
@@ -123,6 +127,19 @@ class Lab:
                 lines += [f"{name}: {line}" for line in self.ip(f"-n {name} {words}").splitlines()]
         return tuple(lines)
 
+    def clear(self) -> None:
+        """Back to nothing but lo, up; only what is switched on for one interface goes with it."""
+        say("nft", "flush", "ruleset")
+        for name in os.listdir(_NETNS) if _NETNS.exists() else ():
+            self.ip(f"netns delete {name}")
+        while links := self.links():
+            # The other end of a pair goes with it, soon after its namespace too.
+            subprocess.run(["ip", "link", "delete", links[0]], check=False, capture_output=True)
+        for pattern in _SYSCTLS:
+            for file in Path("/proc/sys/net").glob(pattern):
+                if file.parent.name in ("all", "default", "lo", "ipv4"):
+                    file.write_text("0")
+
     @contextmanager
     def unchanged(self, patience: float = 0) -> Iterator[None]:
         """Fail where the network is not as before, or nsrun has left files in /run.
@@ -135,7 +152,8 @@ class Lab:
         while (after := set(self.state().splitlines())) != before and time.monotonic() < deadline:
             time.sleep(0.02)
         assert before == after, f"gone: {sorted(before - after)}, new: {sorted(after - before)}"
-        assert not Path("/run/nsrun").exists()
+        left = [str(path) for path in Path("/run").glob("nsrun/**")]
+        assert left == []
 
 
 @contextmanager

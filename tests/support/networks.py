@@ -9,14 +9,16 @@ from __future__ import annotations
 import ctypes
 import os
 import re
+import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.support import requires
-from tests.support.box import copy_specs, own_ids
-from tests.support.host import Snapshot, snapshot
+from tests.support.box import copy_specs, own_ids, wait_for
+from tests.support.host import Snapshot, children, snapshot
 from tests.support.lab import Lab, lab
 from tests.support.runner import Runner
 
@@ -51,17 +53,34 @@ def _bridge_with_db(host: Lab) -> None:
 
 def _internet(host: Lab) -> None:
     host.internet()
+    _wait_for_link_local(host, "internet", "in0")
+
+
+def _wait_for_link_local(host: Lab, namespace: str, link: str) -> None:
+    """As :meth:`Lab.settle`, on the other side."""
+
+    def settled() -> bool:
+        shown = host.ip(f"-n {namespace} -6 addr show dev {link}") + host.ip("-o link")
+        own = re.search("inet6 (fe80:[^/]+)", shown)
+        routes = host.ip(f"-n {namespace} -6 route show table local")
+        ready = own is not None and f"local {own[1]} " in routes
+        return ready and not re.search("tentative|NO-CARRIER|LOWERLAYERDOWN", shown)
+
+    assert wait_for(settled), link
 
 
 def _wire(name: str) -> Callable[[Lab], None]:
-    """A "physical" interface: one that leads to another namespace."""
+    """A "physical" interface: one that leads to another namespace. Its hardware address is fixed:
+    a plan that gives back what was found on it does so on one that is made anew as well."""
 
     def make(host: Lab) -> None:
         host.namespace("wire")
-        host.ip(f"link add {name} type veth peer far0 netns wire")
+        here, far = (f"{link} address 02:00:00:00:00:0{n}" for n, link in ((4, name), (5, "far0")))
+        host.ip(f"link add {here} type veth peer {far} netns wire")
         host.ip(f"link set {name} up")
         host.ip("-n wire link set far0 up")
         host.settle(name)
+        _wait_for_link_local(host, "wire", "far0")
 
     return make
 
@@ -107,12 +126,27 @@ class Place:
 
     spec: Path
     lab: Lab | None = None
-    folders: tuple[Path, ...] = field(default=())
+    needs: Needs = Needs()
+    folders: tuple[Path, ...] = ()
 
     def look(self) -> Snapshot:
         """What a run has to leave as it was."""
         network = self.lab.everywhere() if self.lab is not None else ()
         return snapshot(*self.folders, network=network)
+
+    def renew(self, before: Snapshot) -> Snapshot:
+        """Make the place ready once more where a run has said that it left something behind;
+        ``before`` is how it looked. How it looks now."""
+        known = {line.split()[0] for line in before.children}
+        for line in children():
+            if line.split()[0] not in known:
+                os.kill(int(line.split()[0]), signal.SIGKILL)
+        for folder in (*self.folders, Path("/run")):
+            shutil.rmtree(folder / "nsrun", ignore_errors=True)
+        if self.lab is not None:
+            self.lab.clear()
+            self.needs.prepare(self.lab)
+        return self.look()
 
 
 @contextmanager
@@ -135,7 +169,7 @@ def place_for(name: str, runner: Runner, area: Path) -> Iterator[Place]:
         needs.prepare(host)
         if needs.tun:
             stack.enter_context(tun())
-        yield Place(spec=spec, lab=host, folders=(runner.user.runtime,))
+        yield Place(spec=spec, lab=host, needs=needs, folders=(runner.user.runtime,))
 
 
 @contextmanager
