@@ -456,7 +456,8 @@ static void pass_signals_on(void)
 /* Everything of ours in the folder, and the folder if nothing else is in it. */
 static void remove_folder(void)
 {
-    static const char *const names[] = {"container.json", "plan", "exit", "lock", "log", ".pid"};
+    static const char *const names[] = {"container.json", "plan", "joined", "exit",
+                                        "lock",           "log",  ".pid"};
     for (size_t i = 0; i < COUNT(names); i++)
         SYS3(unlinkat, the.folder, names[i], 0);
     for (int rotated = 1; rotated < the.log.files_max; rotated++) {

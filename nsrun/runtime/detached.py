@@ -6,15 +6,18 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 from nsrun.plan.model import Plan
-from nsrun.runtime import store
+from nsrun.runtime import joined, store
 from nsrun.runtime.store import Record
 from nsrun.spec.model import Network, Port, Spec
 
 MONITOR = "nsrun-monitor"
+# The signals that a monitor finds ignored, whoever starts it: glibc's posix_spawn(3) resets all
+# that it is told to, but leaves its own two (SIGCANCEL and SIGSETXID) ignored.
+IGNORED = (32, 33)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,6 +41,14 @@ class Started:
     folder: str
     status: int
     monitor: int = -1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Planned:
+    """A plan, and the pids that it has of other containers, by their names."""
+
+    plan: Plan
+    joined: Mapping[str, int] = field(default_factory=dict)
 
 
 def socket_of(folder: str) -> str:
@@ -89,16 +100,17 @@ def run(spec: Spec, options: Options = Options()) -> Started:
     Raises NsrunError (NS606) where its name is taken, and whatever planning it raises. What has
     never run leaves no folder.
     """
-    return run_plan(lambda socket: plan_for(spec, socket), record_of(spec, options))
+    return run_plan(lambda socket: planned(spec, socket), record_of(spec, options))
 
 
-def run_plan(make: Callable[[str], Plan], record: Record) -> Started:
+def run_plan(make: Callable[[str], Planned], record: Record) -> Started:
     """As :func:`run`, for any plan that tells the socket it is made for when it is ready."""
     folder = store.claim(record.name)
     started = False
     try:
         keep(folder, make(socket_of(folder)))
         store.save(folder, record)
+        # The end of a quick command comes before a start is noted, but not before this.
         result = start(folder, record)
         started = result.status == 0
         return result
@@ -107,23 +119,33 @@ def run_plan(make: Callable[[str], Plan], record: Record) -> Started:
             store.remove(folder)
 
 
-def plan_for(spec: Spec, socket: str) -> Plan:
-    """The plan of ``spec`` that tells ``socket`` when the command runs. Raises NsrunError."""
+def planned(spec: Spec, socket: str) -> Planned:
+    """The plan of ``spec`` that tells ``socket`` when the command runs. Raises NsrunError.
+
+    It is the same whatever signals the caller ignores: see IGNORED.
+    """
     from nsrun.host.facts import gather
     from nsrun.plan.build import plan, wanted
 
-    return plan(spec, gather(wanted(spec)), notify=socket)
+    facts = replace(gather(wanted(spec)), ignored_signals=IGNORED)
+    return Planned(plan=plan(spec, facts, notify=socket), joined=facts.containers)
 
 
-def keep(folder: str, plan: Plan) -> None:
+def keep(folder: str, made: Planned) -> None:
     """Put away the plan that a start replays."""
     from nsrun.plan.binary import encode
 
-    store.write(folder, "plan", encode(plan))
+    # This order: pids that are written down are never newer than the plan's.
+    store.write(folder, "plan", encode(made.plan))
+    joined.keep(folder, made.joined)
 
 
 def again(container: store.Container, options: Options | None = None) -> Started:
-    """Replay the stored plan of a container that has ended."""
+    """Replay the stored plan of a container that has ended.
+
+    Raises NsrunError (NS404) where another container that it joins is not running.
+    """
+    joined.renew(container)
     record = container.record
     if options is not None:
         record = replace(record, remove=options.remove)
@@ -188,7 +210,7 @@ def _spawn(words: Sequence[str], fds: tuple[int, ...]) -> int:
             list(words),
             os.environ,
             file_actions=actions,
-            setsigdef=[signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT],
+            setsigdef=signal.valid_signals(),
         )
     return monitor.spawn(words)
 

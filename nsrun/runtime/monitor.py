@@ -35,7 +35,11 @@ def spawn(words: Sequence[str]) -> int:
     """Start it in a process of its own, which ``words`` are for; its pid."""
     argv = [sys.executable, "-P", "-m", "nsrun.runtime.monitor", *words[1:]]
     actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
-    return os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions)
+    # Those that the caller ignores are not ignored by what it leaves running.
+    every = signal.valid_signals()
+    return os.posix_spawn(
+        sys.executable, argv, os.environ, file_actions=actions, setsigdef=every
+    )
 
 
 class _Log:

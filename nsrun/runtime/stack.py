@@ -16,15 +16,15 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.runtime import detached, life, stack_store, store
 from nsrun.runtime.control import Monitor
-from nsrun.runtime.detached import Options
+from nsrun.runtime.detached import Options, Planned
 from nsrun.runtime.health import Check
 from nsrun.runtime.logs import Reader
 from nsrun.runtime.store import Container, Record
@@ -136,7 +136,9 @@ class Supervisor:
         self.wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self.wakes[1])
         for number in (*_SIGNALS, signal.SIGCHLD):
-            signal.signal(number, lambda *_: None)
+            # What the caller ignores does not end it: nohup(1), a job in the background.
+            if number == signal.SIGCHLD or signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, lambda *_: None)
         self.selector.register(self.wakes[0], selectors.EVENT_READ, self._signalled)
 
     def _open_door(self) -> None:
@@ -235,7 +237,8 @@ class Supervisor:
             return
         self.say(stack_store.NETWORKS, "starting")
         started = detached.run_plan(
-            lambda socket: network_plan(wanted, socket), _network_record(self.stack)
+            lambda socket: Planned(plan=network_plan(wanted, socket)),
+            _network_record(self.stack),
         )
         if started.status:
             raise Failed
@@ -247,8 +250,8 @@ class Supervisor:
         from nsrun.runtime import names
 
         container = store.find(kept.name)
-        plan = detached.plan_for(kept.member.spec, detached.socket_of(container.folder))
-        detached.keep(container.folder, plan)
+        made = detached.planned(kept.member.spec, detached.socket_of(container.folder))
+        detached.keep(container.folder, made)
         if container.running:
             names.rewrite(container.pid, kept.member.spec)
         self.say(kept.name, "knows the new names")
@@ -403,7 +406,12 @@ class Supervisor:
         kept.restarts += 1
         container = store.find(kept.name)
         life.until_unlocked(container)
-        if detached.again(container).status:
+        try:
+            status = detached.again(container).status
+        except NsrunError as error:
+            self.report(error.diagnostics)
+            status = 125
+        if status:
             kept.since = time.monotonic()
             self._ended(kept, 125)
             return
@@ -627,11 +635,16 @@ def plan_changes(stack: Stack) -> Changes:
     )
     same: list[str] = []
     renamed: list[str] = []
-    for name, container in present.items():
-        if name not in wanted or not container.alive or not networks_same:
+    # In the order of starting: who joins another comes after it.
+    for name, member in wanted.items():
+        container = present.get(name)
+        if container is None or not container.alive or not networks_same:
             continue
-        plan = detached.plan_for(wanted[name].spec, detached.socket_of(container.folder))
-        differs = _differs(container, plan)
+        if _joined(member, wanted) - set(same):
+            # Its pid will be another one, and the namespaces that it shares.
+            continue
+        made = detached.planned(member.spec, detached.socket_of(container.folder))
+        differs = _differs(container, made.plan)
         if differs is not None and differs <= {names.ORIGIN}:
             same.append(name)
             if differs:
@@ -648,6 +661,12 @@ def plan_changes(stack: Stack) -> Changes:
         removed=tuple(reversed(gone)),
         networks_changed=not networks_same,
     )
+
+
+def _joined(member: Member, wanted: Mapping[str, Member]) -> set[str]:
+    """The containers of the stack whose namespaces a member shares."""
+    joined = {n.join_container or "" for n in member.spec.namespaces}
+    return joined.intersection(wanted)
 
 
 def _differs(
@@ -703,7 +722,8 @@ def network_plan(wanted: Bridges, socket: str) -> Plan:
     translates = any(b.masquerade for b in wanted.bridges)
     filters = translates or any(b.internal for b in wanted.bridges)
     query = Query(helpers=("nft",) if filters else (), forwarding=translates)
-    return plan_bridges(wanted, gather(query), notify=socket)
+    facts = replace(gather(query), ignored_signals=detached.IGNORED)
+    return plan_bridges(wanted, facts, notify=socket)
 
 
 def plans(stack: Stack) -> Iterator[Plan]:
@@ -715,7 +735,7 @@ def plans(stack: Stack) -> Iterator[Plan]:
         yield network_plan(networks, detached.socket_of(place))
     for member in stack.members:
         place = os.path.join(folder, member.spec.name)
-        yield detached.plan_for(member.spec, detached.socket_of(place))
+        yield detached.planned(member.spec, detached.socket_of(place)).plan
 
 
 def _network_record(stack: Stack) -> Record:

@@ -498,3 +498,25 @@ def test_a_killed_monitor_leaves_no_network(lab: Lab, root_c: Containers) -> Non
     assert lab.links() == ["ve-c"]
     c.ok("rm", "-f", "c")
     assert lab.links() == []
+
+
+def test_a_start_joins_the_one_of_now(root_c: Containers) -> None:
+    c = root_c
+    c.up(SLEEP, name="db", namespaces=["mount", "pid", "network"], init=True)
+    joins = ["mount", "pid", {"type": "network", "container": "db"}]
+    c.up(SLEEP, name="web", namespaces=joins, init=True)
+    before = namespaces(c.pid("db"))["net"]
+    for name in ("web", "db"):
+        c.ok("stop", name)
+    result = c("start", "web")
+    assert (result.status, result.stdout) == (1, "")
+    assert "error[NS404]: web joins the container db, which is not running" in result.stderr
+    assert "nsrun start db" in result.stderr
+    c.ok("start", "db")
+    for word in ("start", "restart"):
+        c.ok(word, "web")
+        now = namespaces(c.pid("db"))["net"]
+        assert namespaces(c.pid("web"))["net"] == now != before
+        # The next to join is another one again.
+        before = now
+        c.ok("restart", "db")

@@ -384,3 +384,35 @@ def test_stats_of_all_that_runs(stacks: Stacks) -> None:
     assert uses["shop-busy"]["share"] > 0.2 > uses["shop-idle"]["share"]
     assert uses["shop-idle"]["memory"] > 0
     assert uses["shop-idle"]["processes"] == 1
+
+
+def test_what_its_caller_ignores_changes_nothing(stacks: Stacks) -> None:
+    """A shell's job in the background ignores SIGINT, one of nohup(1) SIGHUP."""
+    file = stacks.write(
+        networks={"n": {"subnet": "10.77.5.0/24"}}, containers={"one": member(networks=["n"])}
+    )
+    runner = stacks.runner.with_(wrapper=("env", "--ignore-signal=INT,HUP"))
+    assert runner.run("up", "-d", file).status == 0
+    for who in (runner, stacks.runner):
+        assert who.run("up", "--dry-run", file).ok() == "keep shop-one\n"
+    before = stacks.ps()["shop-one"]["id"]
+    assert stacks.runner.run("up", "-d", file).status == 0
+    assert stacks.ps()["shop-one"]["id"] == before
+    status = Path(f"/proc/{stacks.ps()['shop-one']['pid']}/status").read_text()
+    assert "SigIgn:\t0000000000000000\n" in status
+
+
+def test_who_joins_another_is_made_anew_with_it(stacks: Stacks) -> None:
+    joined = ["mount", "pid", {"type": "network", "container": "db"}]
+    containers = {"web": member(namespaces=joined), "db": member(command=["sleep", "60"])}
+    assert stacks.up(containers=containers).status == 0
+    before = stacks.ps()
+    assert stacks.runner.run("kill", "shop-db").status == 0
+    assert wait_for(lambda: stacks.ps()["shop-db"]["status"] == "exited")
+    result = stacks.up(containers=containers)
+    assert result.status == 0, str(result)
+    after = stacks.ps()
+    assert {one["status"] for one in after.values()} == {"running"}
+    assert after["shop-web"]["id"] != before["shop-web"]["id"]
+    db, web = (after[f"shop-{name}"]["pid"] for name in ("db", "web"))
+    assert os.readlink(f"/proc/{web}/ns/net") == os.readlink(f"/proc/{db}/ns/net")
