@@ -84,6 +84,7 @@ def _present(status: os.stat_result, namespace: str | None = None) -> PathFact:
         mode=stat.S_IMODE(status.st_mode),
         namespace=namespace,
         block=_numbers(status.st_rdev) if stat.S_ISBLK(status.st_mode) else "",
+        character=_numbers(status.st_rdev) if stat.S_ISCHR(status.st_mode) else "",
     )
 
 

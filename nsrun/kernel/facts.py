@@ -27,7 +27,7 @@ class PathFact:
     """A host path: what it is, and what its identity was (for a cache to compare).
 
     ``namespace``: for a file on nsfs, the namespace's kind by OCI's name ("network").
-    ``block``: a block device's own numbers, "8:0".
+    ``block`` and ``character``: a device's own numbers, "8:0".
     ``owner`` is (uid, gid). ``missing_part`` is the first component that does not exist.
     """
 
@@ -39,6 +39,7 @@ class PathFact:
     namespace: str | None = None
     missing_part: str = ""
     block: str = ""
+    character: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,7 +14,7 @@ child mounts.
 from __future__ import annotations
 
 from nsrun.kernel import abi, calls, sockets
-from nsrun.kernel.facts import Facts
+from nsrun.kernel.facts import Facts, Kind
 from nsrun.kernel.values import Call, Int, Reg
 from nsrun.plan import files, masks, mounts, network, process, rootfs, security, usernet
 from nsrun.plan.defaults import mount_defaults
@@ -69,6 +69,10 @@ def _require(draft: Draft, facts: Facts) -> None:
             draft.refuse("NS401", f"this kernel has no {kind} namespaces", at)
         else:
             _require_right(draft, facts, namespace, at)
+    for device in draft.spec.devices:
+        fact = facts.paths.get(device.source)
+        if fact is not None and fact.kind is Kind.FILE and not fact.block + fact.character:
+            draft.refuse("NS305", f"{device.source} is no device", device.path)
 
 
 def _require_right(draft: Draft, facts: Facts, namespace: Namespace, at: str) -> None:

@@ -19,10 +19,12 @@ from nsrun.kernel.values import Reg
 from nsrun.plan.draft import Draft
 from nsrun.plan.model import UndoWhen
 from nsrun.plan.ops import Op
-from nsrun.spec.model import CPU_PERIOD, IoLimit, NamespaceType, Resources
+from nsrun.spec.model import CPU_PERIOD, IoLimit, NamespaceType, Resources, Spec
 
 # A controller of cgroup v2 that has another name in version 1.
 _V1_NAMES = {"io": "blkio"}
+# null zero full random urandom tty, ptmx, and the terminals of devpts (devices.txt).
+_USUAL_DEVICES = ("1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:2", "136:*")
 # Kernel, version 1: where nothing is given, 1024 shares; the weight of version 2 is then 100.
 _SHARES, _WEIGHT = 1024, 100
 _SHARES_MIN, _SHARES_MAX = 2, 262144
@@ -57,8 +59,8 @@ def group_name(container: str) -> str:
 def make_groups(draft: Draft, facts: Facts) -> tuple[Reg, ...]:
     """The launcher's part; the registers of what :func:`enter` writes to."""
     entered = [_open_joined(draft, path) for path in draft.spec.cgroups]
-    resources = draft.spec.resources
-    groups = groups_for(draft, facts, resources) if resources is not None else []
+    resources = draft.spec.resources or Resources()
+    groups = groups_for(draft, facts, resources)
     return (*entered, *(_make(draft, facts, group) for group in groups))
 
 
@@ -68,7 +70,7 @@ def enter(draft: Draft, entered: tuple[Reg, ...]) -> None:
         return
     for procs in entered:
         draft.parent("keep no control group open", calls.close(procs), rule="no descriptor leaks")
-    at = "resources" if draft.spec.resources is not None else ""
+    at = next((key for key in ("resources", "devices") if key in draft.spec.spans), "")
     draft.child(
         "enter the control group",
         *(op for procs in entered for op in (calls.write(procs, b"0"), calls.close(procs))),
@@ -92,6 +94,11 @@ def new_namespace(draft: Draft) -> None:
 # --- where, and what ---------------------------------------------------------------------------
 
 
+def narrows_devices(spec: Spec) -> bool:
+    """Whether a device may be less than read and written: only device rules can say so."""
+    return any(not {"r", "w"} <= set(device.permissions) for device in spec.devices)
+
+
 def groups_for(
     draft: Draft, facts: Facts, resources: Resources, *, inherit: bool = True
 ) -> list[Group]:
@@ -104,6 +111,7 @@ def groups_for(
         *_devices(draft, facts, resources),
         *_pages(resources),
         *_unified(resources),
+        *(_device_rules(draft, facts) if narrows_devices(draft.spec) else ()),
     ]
     for controller, v1, v2 in wants:
         at = (v1 or v2)[0].at
@@ -191,6 +199,24 @@ def _inherited_cpuset(folder: CgroupFolder, resources: Resources) -> list[Limit]
     ]
 
 
+def _device_rules(draft: Draft, facts: Facts) -> Iterator[Want]:
+    """Kernel, version 1: everything is forbidden, and what a rule allows adds up."""
+    given: dict[str, Limit] = {}
+    for device in draft.spec.devices:
+        fact = facts.paths.get(device.source)
+        if fact is not None and (fact.block or fact.character):
+            name = f"b {fact.block}" if fact.block else f"c {fact.character}"
+            text = f"{name} {device.permissions}"
+            given[name] = Limit(file="devices.allow", text=text, at=device.path)
+    usual = [
+        Limit(file="devices.allow", text=f"c {rule} rwm", at="devices")
+        for rule in _USUAL_DEVICES
+        if f"c {rule}" not in given
+    ]
+    first = Limit(file="devices.deny", text="a", at="devices")
+    yield "devices", [first, *usual, *given.values()], []
+
+
 def _devices(draft: Draft, facts: Facts, resources: Resources) -> Iterator[Want]:
     for limit in resources.io:
         fact = facts.paths.get(limit.device)
@@ -264,7 +290,8 @@ def _refuse_controller(
     why = "neither cgroup v2 nor a hierarchy of version 1 has it where the caller is"
     if v2_alone and on_v1:
         why = "this machine has it in a hierarchy of version 1, and `unified` is of cgroup v2"
-    draft.refuse("NS401", f"there is no controller `{controller}` here", at, why=why)
+    helps = ("leave `permissions` away, or give `rw`",) if controller == "devices" else ()
+    draft.refuse("NS401", f"there is no controller `{controller}` here", at, *helps, why=why)
 
 
 # --- steps -------------------------------------------------------------------------------------
@@ -308,12 +335,20 @@ def _make(draft: Draft, facts: Facts, group: Group) -> Reg:
     )
     for limit in group.limits:
         draft.parent(
-            f"limit {limit.file} to {limit.text}",
+            _words(limit),
             *write_file(draft, own, limit.file, limit.text),
             at=limit.at,
             rule=limit.rule,
         )
     return procs
+
+
+def _words(limit: Limit) -> str:
+    if limit.file == "devices.deny":
+        return "forbid every device"
+    if limit.file == "devices.allow":
+        return f"allow the device {limit.text}"
+    return f"limit {limit.file} to {limit.text}"
 
 
 def _kill_all(draft: Draft, base: Reg, name: str) -> tuple[Op, ...]:

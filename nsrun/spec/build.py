@@ -71,6 +71,7 @@ _FIELDS: dict[str, Callable[[Reader, Value, str], Any]] = {
     "sysctl": build_process.sysctl,
     "masked_paths": build_mounts.path_list,
     "readonly_paths": build_mounts.path_list,
+    "devices": build_mounts.devices,
     "resources": build_resources.resources,
     "oom_score_adj": _as_written,
     "labels": build_process.texts,
@@ -134,6 +135,9 @@ def build_parts(
     values["command"] = _command(reader, data, values, command, bad)
     env = {**values.pop("env_file", {}), **values.pop("env", {})}
     name = values.pop("name", None) or default_name(document.file)
+    if values.get("devices"):
+        nodes = build_mounts.device_mounts(values["devices"])
+        values["mounts"] = (*nodes, *values.get("mounts", ()))
     root = data.get("rootfs")
     preset = profile.apply(values, isinstance(root, dict) and "readonly" in root)
     spec = Spec(

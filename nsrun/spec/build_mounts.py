@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Literal
 
 from nsrun.spec.build_namespaces import idmap as read_idmap
-from nsrun.spec.model import FileEntry, IdMap, Mount, Overlay, PathList, Rootfs
+from nsrun.spec.model import Device, FileEntry, IdMap, Mount, Overlay, PathList, Rootfs
 from nsrun.spec.mount_words import PROPAGATION
-from nsrun.spec.path import item_path
+from nsrun.spec.path import item_path, key_path
 from nsrun.spec.reader import Reader, Value
 from nsrun.spec.units import parse_mode
 from nsrun.spec.words import quote
@@ -211,3 +211,39 @@ def path_list(reader: Reader, value: Value, path: str) -> PathList:
     if isinstance(value, str):
         return "default" if value == "default" else "none"
     return tuple(reader.target(v, item_path(path, i)) for i, v in enumerate(value))
+
+
+def devices(reader: Reader, value: Value, path: str) -> tuple[Device, ...]:
+    return tuple(
+        _device(reader, entry, item_path(path, index)) for index, entry in enumerate(value)
+    )
+
+
+def _device(reader: Reader, value: Value, path: str) -> Device:
+    """A path, or the same with more; its target is where it is on the host."""
+    if isinstance(value, str):
+        source = reader.host_path(value, path)
+        return Device(path=path, source=source, target=source)
+    source = reader.host_path(value["path"], key_path(path, "path"))
+    target = value.get("target")
+    return Device(
+        path=path,
+        source=source,
+        target=source if target is None else reader.target(target, key_path(path, "target")),
+        permissions="".join(w for w in "rwm" if w in value.get("permissions", "rwm")),
+    )
+
+
+def device_mounts(found: tuple[Device, ...]) -> tuple[Mount, ...]:
+    """The binds by which they come in: nodes that are made inside work in no user namespace."""
+    return tuple(
+        Mount(
+            type="bind",
+            source=device.source,
+            target=device.target,
+            path=device.path,
+            options=("dev", "nosuid", "noexec"),
+            recursive=False,
+        )
+        for device in found
+    )

@@ -14,12 +14,10 @@ from nsrun.spec import check_namespaces as namespaces
 from nsrun.spec import check_network as network
 from nsrun.spec import check_process as process
 from nsrun.spec import check_resources as resources
-from nsrun.spec.check_support import key_is_supported
 from nsrun.spec.checking import Check
 from nsrun.spec.model import Spec
 
 CHECKS: tuple[Check, ...] = (
-    key_is_supported,
     process.name_is_allowed,
     namespaces.namespaces_are_listed_once,
     namespaces.a_namespace_is_joined_in_one_way,

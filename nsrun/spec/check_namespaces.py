@@ -67,7 +67,9 @@ def file_system_needs_mount(spec: Spec) -> Problems:
     mount = spec.namespace(NamespaceType.MOUNT)
     if mount is not None and not mount.joined:
         return
-    keys = list(written(spec, "rootfs", "mounts", "files", "propagation", "default_mounts"))
+    keys = list(
+        written(spec, "rootfs", "mounts", "files", "propagation", "default_mounts", "devices")
+    )
     keys += (k for k in written(spec, "masked_paths", "readonly_paths") if _is_list(spec, k))
     for key in keys:
         if mount is None:

@@ -386,6 +386,17 @@ class Network:
     mode: Literal["user"] | None = None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """A device of the host at ``target``; ``permissions``: some of "rwm", as in the device rules of
+    control groups. ``path``: its place in the spec."""
+
+    path: str
+    source: str
+    target: str
+    permissions: str = "rwm"
+
+
 # Microseconds: the period in which a quota of processor time is given, the kernel's default.
 CPU_PERIOD = 100_000
 
@@ -469,6 +480,7 @@ class Spec:
     sysctl: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     masked_paths: PathList = "default"
     readonly_paths: PathList = "default"
+    devices: tuple[Device, ...] = ()
     resources: Resources | None = None
     cgroups: tuple[str, ...] = ()
     oom_score_adj: int | None = None

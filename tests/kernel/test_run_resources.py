@@ -168,3 +168,13 @@ def test_limits_are_changed_or_stay_as_they_were(root_c: Containers) -> None:
     assert "--pids: " in root_c("update", "--pids", "none", "c").stderr
     root_c.ok("kill", "c")
     assert "NS605" in root_c("update", "--pids", "3", "c").stderr
+
+
+def test_a_device_is_what_its_permissions_let_it(limited: Box) -> None:
+    folder("devices")
+    script = "head -c 1 /dev/zero | wc -c; echo a >/dev/zero && echo written; echo a >/dev/null"
+    control = limited.run(script, devices=["/dev/zero"]).ok()
+    assert control.split() == ["1", "written"]
+    result = limited.run(script, devices=[{"path": "/dev/zero", "permissions": "r"}])
+    assert result.stdout.split() == ["1"]
+    assert "/dev/zero" in result.stderr

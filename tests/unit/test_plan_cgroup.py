@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from nsrun.diag import NsrunError
 from nsrun.kernel.facts import CgroupFolder, Cgroups, Facts, Kind, PathFact
 from nsrun.plan.model import Plan, Track
 from nsrun.plan.wanted import wanted
@@ -196,3 +197,52 @@ def test_a_user_is_shown_the_way_to_a_group_of_ones_own() -> None:
         machine(v1(writable=False), ORDINARY), namespaces=["user"], resources={"pids": 1}
     )
     assert found.help == ("run it as root: systemd delegates nothing of cgroup version 1",)
+
+
+FUSE = PathFact(kind=Kind.FILE, character="10:229")
+ZERO = PathFact(kind=Kind.FILE, character="1:5")
+
+
+def given(*devices: object, cgroups: Cgroups, namespaces: list[str] | None = None) -> Plan:
+    facts = knowing(
+        ROOT, paths={"/dev/fuse": FUSE, "/dev/zero": ZERO, "/etc/passwd": PathFact(kind=Kind.FILE)},
+        cgroups=cgroups,
+    )  # fmt: skip
+    return planned(
+        facts, name="web", namespaces=namespaces or ["user", "mount"], devices=list(devices)
+    )
+
+
+def test_devices_come_in_by_binds() -> None:
+    plan = given("/dev/fuse", {"path": "/dev/zero", "target": "/dev/null2"}, cgroups=Cgroups())
+    assert only(plan, "bind /dev/fuse on /dev/fuse").origin.path == "devices[0]"
+    assert only(plan, "bind /dev/zero on /dev/null2").origin.path == "devices[1]"
+    assert not [a for a in plan.actions if "control group" in a.what]
+    # What is mounted otherwise carries no devices.
+    attributes = [line for line in lines(only(plan, "bind /dev/fuse")) if "setattr" in line]
+    assert attributes and not any("set=" in line and "NODEV" in line.partition("clr=")[0]
+                                  for line in attributes)  # fmt: skip
+
+
+def test_less_than_read_and_write_takes_device_rules() -> None:
+    plan = given("/dev/fuse", {"path": "/dev/zero", "permissions": "r"}, cgroups=v1("devices"))
+    rules = [
+        line.split('"')[1]
+        for action in plan.actions
+        if action.what.startswith(("forbid every", "allow the device"))
+        for line in lines(action)
+        if line.startswith("write")
+    ]
+    assert rules[0] == "a"
+    assert "c 1:3 rwm" in rules and "c 136:* rwm" in rules
+    assert rules[-2:] == ["c 10:229 rwm", "c 1:5 r"]
+    assert "c 1:5 rwm" not in rules
+    with pytest.raises(NsrunError) as caught:
+        given({"path": "/dev/zero", "permissions": "r"}, cgroups=v2())
+    assert [d.code for d in caught.value.diagnostics] == ["NS401"]
+
+
+def test_what_is_no_device_is_refused() -> None:
+    with pytest.raises(NsrunError) as caught:
+        given("/etc/passwd", cgroups=Cgroups())
+    assert [(d.code, d.path) for d in caught.value.diagnostics] == [("NS305", "devices[0]")]

@@ -41,7 +41,7 @@ def found(text: str) -> list[Diagnostic]:
 
 # name of the check -> (breaks it, code, path, keeps it)
 CASES: list[tuple[str, str, str, str, str]] = [
-    ("key_is_supported", "devices: []", "NS205", "devices", ""),
+    ("file_system_needs_mount", "devices: [/dev/null]", "NS301", "devices", "namespaces: [mount]\ndevices: [/dev/null]"),
     ("a_device_is_limited_once", "resources: {io: [{device: /dev/a, read_bps: 1}, {device: /dev/a, read_iops: 1}]}",
      "NS318", "resources.io[1].device", "resources: {io: [{device: /dev/a, read_bps: 1}, {device: /dev/b, read_bps: 1}]}"),
     ("a_device_is_limited_once", "resources: {io: [{device: /dev/a}]}", "NS318", "resources.io[0]",

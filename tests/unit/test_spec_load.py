@@ -51,7 +51,7 @@ stop_signal: SIGTREM
 mounts: [5]
 rootfs: ./none
 tty: yes
-devices: []
+landlock: 5
 sysctl: {vm.swappiness: 1}
 """
     assert summary(write(tmp_path, text)) == [
@@ -61,7 +61,7 @@ sysctl: {vm.swappiness: 1}
         (5, "NS202"),
         (6, "NS305"),
         (7, "NS202"),
-        (8, "NS205"),
+        (8, "NS202"),
         (9, "NS314"),
     ]
 
@@ -187,7 +187,6 @@ mounts: [{type: proc, taget: /proc}]
 @pytest.mark.parametrize(
     ("text", "marked"),
     [
-        ("devices: []", "devices"),
         ("namespaces: [network]\nnetwork: {mode: user, masquerade: true}", "masquerade"),
         ("namespaces: [network]\nnetwork: {dns: {}}", "dns"),
         ("namespaces: [network, mount]\nnetwork: {hosts: {a b: 10.0.0.1}}", "a b"),
