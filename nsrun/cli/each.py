@@ -31,6 +31,7 @@ def each(
             if not instead(word):
                 container = store.find(word)
                 name = container.record.name
+                _refuse_networks(container)
                 act(container)
         except NsrunError as error:
             report(error.diagnostics)
@@ -38,6 +39,19 @@ def each(
         else:
             print(name, flush=True)
     return 1 if failed else 0
+
+
+def _refuse_networks(container: Container) -> None:
+    """What holds a stack's networks is a container to nsrun alone. Raises NsrunError (NS606)."""
+    record = container.record
+    if record.service.startswith("("):
+        raise NsrunError(
+            Diagnostic(
+                code="NS606",
+                summary=f"{record.name} holds the networks of the stack {record.stack}",
+                help=(f"they go with the stack: nsrun down {record.stack}",),
+            )
+        )
 
 
 def signal_number(word: str) -> int:

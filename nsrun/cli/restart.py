@@ -25,10 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from nsrun.cli.each import each
     from nsrun.cli.start import begin
-    from nsrun.runtime import life, store
+    from nsrun.runtime import life, stack_store, store
     from nsrun.runtime.store import Container
 
     def again(container: Container) -> None:
+        stack_store.tell(container, stack_store.AWAIT)
         life.stop(container, args.time)
         life.until_unlocked(container)
         found = store.load(container.folder)

@@ -18,7 +18,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     from nsrun.cli.each import each
-    from nsrun.runtime import life, store
+    from nsrun.runtime import life, stack_store, store
+    from nsrun.runtime.store import Container
 
     def is_damaged(word: str) -> bool:
         """What cannot be read is removed under its name."""
@@ -27,4 +28,9 @@ def main(args: argparse.Namespace) -> int:
             store.remove(place)
         return place is not None
 
-    return each(args.container, lambda c: life.remove(c, force=args.force), instead=is_damaged)
+    def remove(container: Container) -> None:
+        if args.force:
+            stack_store.tell(container, stack_store.HOLD)
+        life.remove(container, force=args.force)
+
+    return each(args.container, remove, instead=is_damaged)

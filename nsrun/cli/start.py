@@ -30,7 +30,7 @@ def main(args: argparse.Namespace) -> int:
 def begin(container: Container) -> None:
     """Start one; raises NsrunError where it runs, or does not start."""
     from nsrun.diag import Diagnostic, NsrunError
-    from nsrun.runtime import detached
+    from nsrun.runtime import detached, stack_store
 
     record = container.record
     if container.alive:
@@ -41,7 +41,13 @@ def begin(container: Container) -> None:
         from nsrun.cli.output import report
 
         report([changed(record)])
-    started = detached.again(container)
+    stack_store.tell(container, stack_store.AWAIT)
+    is_begun = False
+    try:
+        started = detached.again(container)
+        is_begun = started.status == 0
+    finally:
+        stack_store.tell(container, stack_store.ADOPT if is_begun else stack_store.HOLD)
     if started.status:
         raise SystemExit(started.status)
 

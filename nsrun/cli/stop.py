@@ -26,13 +26,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from nsrun.cli.each import each
     from nsrun.cli.output import report
-    from nsrun.runtime import life
+    from nsrun.runtime import life, stack_store
     from nsrun.runtime.store import Container
 
     def stop(container: Container) -> None:
         warning = life.ignores_stop(container)
         if warning is not None:
             report([warning])
+        stack_store.tell(container, stack_store.HOLD)
         life.stop(container, args.time)
 
     return each(args.container, stop)

@@ -58,7 +58,8 @@ class State(StrEnum):
 class Kept:
     """A member and how it is now. ``status``: its last exit status; times are monotonic seconds.
 
-    ``healthy`` is None where it has no healthcheck or none has ended yet.
+    ``healthy`` is None where it has no healthcheck or none has ended yet. ``held``: what it is when
+    it ends, where that is somebody's command and no matter of its restart policy.
     """
 
     member: Member
@@ -72,6 +73,7 @@ class Kept:
     log: Reader | None = None
     check: Check | None = None
     healthy: bool | None = None
+    held: State | None = None
 
     @property
     def name(self) -> str:
@@ -391,6 +393,10 @@ class Supervisor:
             kept.check = None
         self.say(kept.name, f"exited ({status})")
         restart = kept.member.restart
+        if kept.held is not None:
+            kept.state = kept.held
+            self.write_members()
+            return
         wanted = restart.policy == "always" or (restart.policy == "on-failure" and status != 0)
         if self.ending or not wanted or (restart.max is not None and kept.restarts >= restart.max):
             self.write_members()
@@ -404,7 +410,12 @@ class Supervisor:
     def _again(self, kept: Kept) -> None:
         kept.again_at = None
         kept.restarts += 1
-        container = store.find(kept.name)
+        container = store.load(os.path.join(store.folder(), kept.name))
+        if container is None:
+            kept.state = State.FAILED
+            self.say(kept.name, "is gone")
+            self.write_members()
+            return
         life.until_unlocked(container)
         try:
             status = detached.again(container).status
@@ -489,12 +500,36 @@ class Supervisor:
                     self.close(remove=True)
                     answer(name="", what="down")
                     os._exit(0)
+                case stack_store.HOLD | stack_store.AWAIT | stack_store.ADOPT as word:
+                    self._commanded(word, question.get("name"))
+                    answer(name=question.get("name"), what=word)
                 case "yield":
                     self.yielding = True
                     self.close(remove=False)
                     os._exit(0)
                 case _:
                     answer(name="", what="not understood")
+
+    def _commanded(self, word: str, name: object) -> None:
+        """Somebody stops or starts a single container, and says so before and after."""
+        kept = self.kept.get(name) if isinstance(name, str) else None
+        if kept is None or kept.state is State.WAITING:
+            return
+        if word != stack_store.ADOPT:
+            kept.held = State.EXITED if word == stack_store.HOLD else State.RESTARTING
+            kept.again_at = None
+            if not kept.runs:
+                kept.state = kept.held
+        else:
+            kept.held, kept.backoff = None, _BACKOFF
+            if kept.check is not None:
+                kept.check.stop()
+                kept.check = None
+            self._let_go(kept)
+            # Whoever started it may have removed it again.
+            with contextlib.suppress(NsrunError):
+                self._adopt(kept)
+        self.write_members()
 
     # --- going down --------------------------------------------------------------------------
 

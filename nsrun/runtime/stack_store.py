@@ -93,6 +93,21 @@ def containers(name: str) -> list[Container]:
     return [c for c in store.everything() if c.record.stack == name]
 
 
+# What is said to the process that keeps a stack about one of its containers: it is stopped and to
+# stay so; it is stopped and started again by who says so; it has been started.
+HOLD, AWAIT, ADOPT = "hold", "await", "adopt"
+
+
+def tell(container: Container, word: str) -> None:
+    """Say HOLD, AWAIT or ADOPT to the process that keeps the container's stack, if there is one,
+    and wait until it knows."""
+    record = container.record
+    if record.stack:
+        with contextlib.suppress(OSError):
+            for _ in ask(record.stack, {"do": word, "name": record.name}):
+                pass
+
+
 def ask(name: str, question: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Ask the stack's process; its answers until it hangs up. Raises ConnectionError."""
     try:

@@ -214,16 +214,26 @@ def find(word: str) -> Container:
         raise NsrunError(
             Diagnostic(code="NS605", summary=f"more than one id begins with {word}: {names}")
         )
-    import difflib
-
-    close = difflib.get_close_matches(word, [c.record.name for c in known], n=1)
     raise NsrunError(
         Diagnostic(
-            code="NS605",
-            summary=f"there is no container {word}",
-            help=(f"did you mean {close[0]}?",) if close else ("`nsrun ps -a` lists all",),
+            code="NS605", summary=f"there is no container {word}", help=(_meant(word, known),)
         )
     )
+
+
+def _meant(word: str, known: list[Container]) -> str:
+    """What could have been meant by a word that is nobody's name."""
+    import difflib
+
+    members = [c.record for c in known if c.record.stack and not c.record.service.startswith("(")]
+    of_stack = [r.name for r in members if r.stack == word]
+    if of_stack:
+        return f"{word} is a stack, of {', '.join(of_stack)}"
+    names = [c.record.name for c in known]
+    # In a stack's file its name is shorter.
+    close = [r.name for r in members if r.service == word]
+    close = close or difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {' or '.join(close)}?" if close else "`nsrun ps -a` lists all"
 
 
 def load(place: str) -> Container | None:

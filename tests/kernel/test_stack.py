@@ -416,3 +416,28 @@ def test_who_joins_another_is_made_anew_with_it(stacks: Stacks) -> None:
     assert after["shop-web"]["id"] != before["shop-web"]["id"]
     db, web = (after[f"shop-{name}"]["pid"] for name in ("db", "web"))
     assert os.readlink(f"/proc/{web}/ns/net") == os.readlink(f"/proc/{db}/ns/net")
+
+
+def test_one_that_is_stopped_by_name_stays_stopped(stacks: Stacks) -> None:
+    def state() -> str:
+        text = Path("/run/nsrun/stacks/shop/members.json").read_text()
+        return str(json.loads(text)["shop-one"]["state"])
+
+    one = member(restart="always", init=True)
+    assert stacks.up(containers={"one": one, "two": member(init=True)}).status == 0
+    run = stacks.runner.run
+    assert run("stop", "shop-one").ok() == "shop-one\n"
+    assert wait_for(lambda: state() == "exited")
+    assert stacks.ps()["shop-one"]["status"] == "exited"
+    for word in ("start", "restart"):
+        assert run(word, "shop-one").ok() == "shop-one\n"
+        assert (state(), stacks.ps()["shop-one"]["status"]) == ("running", "running")
+    # It is watched again.
+    before = stacks.ps()["shop-one"]["pid"]
+    assert run("kill", "shop-one").status == 0
+    assert wait_for(lambda: stacks.ps()["shop-one"].get("pid") not in (before, 0, None))
+    assert run("rm", "-f", "shop-one").status == 0
+    assert wait_for(lambda: state() == "exited")
+    assert set(stacks.ps()) == {"shop-two"}
+    assert "shop is a stack, of shop-two" in run("logs", "shop").stderr
+    assert "did you mean shop-two?" in run("stop", "two").stderr
