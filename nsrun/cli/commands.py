@@ -105,6 +105,12 @@ COMMANDS: dict[str, Command] = {
             synopsis="[-f] [--tail N] [--since WHEN] [--until WHEN] [--timestamps] CONTAINER",
         ),
         Command(
+            name="events",
+            summary="print what has happened to containers and stacks, and what happens",
+            synopsis="[-f] [--since WHEN] [--until WHEN] [--filter KEY=VALUE]... "
+            "[--format text|json]",
+        ),
+        Command(
             name="exec",
             summary="run another command inside a container",
             synopsis="[-i] [-t] [--user USER] [--env NAME[=VALUE]] [--workdir FOLDER] "
@@ -224,8 +230,8 @@ COMMANDS: dict[str, Command] = {
         ),
         Command(
             name="explain",
-            summary="explain an error's code, or where a value of a spec comes from",
-            synopsis=f"[CODE | {_GIVEN} --value PLACE SPEC]",
+            summary="explain an error's code, a value of a spec, or what it leaves open",
+            synopsis=f"[CODE | {_GIVEN} --value PLACE SPEC | --security [--format text|json] SPEC]",
         ),
         Command(
             name="schema",

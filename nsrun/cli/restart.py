@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from nsrun.cli.each import each
     from nsrun.cli.start import begin
-    from nsrun.runtime import life, stack_store, store
+    from nsrun.runtime import events, life, stack_store, store
     from nsrun.runtime.store import Container
 
     def again(container: Container) -> None:
@@ -35,5 +35,6 @@ def main(args: argparse.Namespace) -> int:
         found = store.load(container.folder)
         if found is not None:
             begin(found)
+            events.note(events.of(found.record, "restart"))
 
     return each(args.container, again)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nsrun.plan.model import Plan
-from nsrun.runtime import joined, store
+from nsrun.runtime import events, joined, store
 from nsrun.runtime.store import Record
 from nsrun.spec.model import Network, Port, Spec
 
@@ -111,8 +111,12 @@ def run_plan(make: Callable[[str], Planned], record: Record) -> Started:
         keep(folder, make(socket_of(folder)))
         store.save(folder, record)
         # The end of a quick command comes before a start is noted, but not before this.
+        at = time.time_ns()
         result = start(folder, record)
         started = result.status == 0
+        if started:
+            created = events.of(record, "create", record.created)
+            events.note(created, events.of(record, "start", at))
         return result
     finally:
         if not started:
@@ -149,7 +153,11 @@ def again(container: store.Container, options: Options | None = None) -> Started
     record = container.record
     if options is not None:
         record = replace(record, remove=options.remove)
-    return start(container.folder, record)
+    # The start takes the file away that tells of the last end.
+    last, at = events.die(container), time.time_ns()
+    result = start(container.folder, record)
+    events.note(last, events.of(record, "start", at) if result.status == 0 else None)
+    return result
 
 
 def start(folder: str, record: Record) -> Started:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from nsrun.diag import Diagnostic, NsrunError, Severity
 from nsrun.kernel import abi
-from nsrun.runtime import store
+from nsrun.runtime import events, store
 from nsrun.runtime.control import Monitor
 from nsrun.runtime.store import Container, Status
 
@@ -83,6 +83,7 @@ def _awaited(container: Container, monitor: Monitor, timeout: float | None) -> i
         raise NsrunError(
             Diagnostic(code="NS504", summary=f"{container.record.name} does not end when killed")
         )
+    events.note(events.of(container.record, "stop"))
     return status
 
 
@@ -117,6 +118,7 @@ def kill(container: Container, number: int) -> None:
     """A signal for the container's process, by its pidfd. Raises NsrunError (NS607)."""
     with monitor_of(container) as monitor:
         monitor.kill(number)
+    events.note(events.of(container.record, "kill", signal=str(number)))
 
 
 def wait(container: Container) -> int:
@@ -147,7 +149,14 @@ def remove(container: Container, *, force: bool = False) -> None:
             )
         stop(container, timeout=0.0)
     until_unlocked(container)
+    discard(container)
+
+
+def discard(container: Container) -> None:
+    """Take the folder of one away that has ended; the log of events keeps what it tells."""
+    last = events.die(store.load(container.folder) or container)
     store.remove(container.folder)
+    events.note(last, events.of(container.record, "destroy"))
 
 
 def until_unlocked(container: Container) -> None:
@@ -182,6 +191,7 @@ def pause(container: Container) -> None:
         for pid in fresh:
             _signal(pid, signal.SIGSTOP)
         stopped.update(fresh)
+    events.note(events.of(container.record, "pause"))
 
 
 def unpause(container: Container) -> None:
@@ -190,6 +200,7 @@ def unpause(container: Container) -> None:
         raise not_running(container)
     for pid in processes(container.pid):
         _signal(pid, signal.SIGCONT)
+    events.note(events.of(container.record, "unpause"))
 
 
 def processes(pid: int) -> list[int]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from nsrun.host import cgroups, forwarding
 from nsrun.plan.cgroup import group_name
-from nsrun.runtime import stack_store, store
+from nsrun.runtime import life, stack_store, store
 
 _MARK = "switch-"
 
@@ -21,7 +21,7 @@ def prune(*, dry_run: bool) -> Iterator[str]:
         if not container.alive:
             yield f"container {container.record.name} ({container.status.value})"
             if not dry_run:
-                store.remove(container.folder)
+                life.discard(container)
     for name in _listed(top):
         place = os.path.join(top, name)
         # A start that was killed before it had written anything down.

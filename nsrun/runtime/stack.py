@@ -22,7 +22,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nsrun.diag import Diagnostic, NsrunError
-from nsrun.runtime import detached, life, stack_store, store
+from nsrun.runtime import detached, events, life, stack_store, store
 from nsrun.runtime.control import Monitor
 from nsrun.runtime.detached import Options, Planned
 from nsrun.runtime.health import Check
@@ -177,6 +177,7 @@ class Supervisor:
         if self.ending:
             raise Failed
         self.write_members()
+        events.note(events.of_stack(self.stack.name, "start"))
 
     def become_lean(self) -> NoReturn:
         """Go on as a process that has never planned anything: it needs a third of the memory.
@@ -435,7 +436,11 @@ class Supervisor:
         if verdict is None or verdict == kept.healthy:
             return
         kept.healthy = verdict
-        self.say(kept.name, "healthy" if verdict else "unhealthy")
+        word = "healthy" if verdict else "unhealthy"
+        self.say(kept.name, word)
+        found = store.load(os.path.join(store.folder(), kept.name))
+        if found is not None:
+            events.note(events.of(found.record, f"health_status: {word}"))
         self.write_members()
 
     def _is_up(self) -> bool:
@@ -799,6 +804,7 @@ def take_down(name: str, say: Say) -> None:
         for container in group:
             life.remove(container, force=True)
             say(container.record.name, "removed")
+    events.note(events.of_stack(name, "stop"))
 
 
 def _end(container: Container) -> None:
