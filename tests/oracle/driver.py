@@ -1,9 +1,10 @@
 """Replays one spec's plan many times, each in a process of its own that stops before it begins.
 
 ``python -m tests.oracle.driver SPEC``, with the executor that NSRUN_EXECUTOR says. On stdin
-``go FILE`` lines; on stdout for each of them ``stopped PID``, and ``ended STATUS`` when that
-process has ended. It is continued by SIGCONT when strace(1) has attached, so that what strace
-counts begins with the replay. What the run prints goes to FILE.
+``go FILE`` lines, or ``native FILE`` and ``python FILE`` for one of both executors; on stdout for
+each of them ``stopped PID``, and ``ended STATUS`` when that process has ended. It is continued by
+SIGCONT when strace(1) has attached, so that what strace counts begins with the replay. What the
+run prints goes to FILE.
 """
 
 from __future__ import annotations
@@ -44,9 +45,11 @@ def main(spec: str) -> int:
     text = dumps(plan)
     sys.stdout.write(f"plan {len(text.encode())}\n{text}")
     sys.stdout.flush()
-    program = native_executor()
     for line in sys.stdin:
-        file = line.split(" ", 1)[1].rstrip("\n")
+        executor, file = line.rstrip("\n").split(" ", 1)
+        if executor != "go":
+            os.environ["NSRUN_EXECUTOR"] = executor
+        program = native_executor()
         plan_fd, outcome_fd = _files(plan) if program else (-1, -1)
         pid = os.fork()
         if pid == 0:

@@ -1,4 +1,5 @@
-"""Two executors, one contract: strace sees the same calls of both, step by step, in every spec."""
+"""Two executors, one contract: strace sees the plan in a run of every spec, and of both executors
+the same calls, step by step."""
 
 from __future__ import annotations
 
@@ -12,14 +13,14 @@ from nsrun.plan.model import Track
 from tests.oracle.expected import NETLINK_BODY, expected, match
 from tests.oracle.faults import by_process, child_of
 from tests.oracle.strace import Traced
-from tests.oracle.traced import driver
+from tests.oracle.traced import Driver, driver
 from tests.support.box import copy_specs
 from tests.support.examples import RUNNABLE
 from tests.support.networks import for_user, place_for
-from tests.support.requires import requires
+from tests.support.requires import check, requires
 from tests.support.runner import Runner
 
-pytestmark = requires("strace", "native")
+pytestmark = requires("strace")
 
 # What is another in each run: pids, descriptors, addresses and inode numbers, times.
 # A message's bytes hold a pid in native order; which message it is the match has seen.
@@ -45,18 +46,23 @@ def shape(call: Traced) -> str:
 Steps = dict[str, tuple[str, str, str]]
 
 
-def steps(runner: Runner, spec: Path, executor: str) -> Steps:
+def steps(made: Driver, executor: str) -> Steps:
     """Each step of the plan by its address: the call's name, its errno, its shape.
 
-    What depends on who else runs now is left out: that a name is taken (bind(2), EADDRINUSE) is
-    no error, and a message of the launcher may wait already when its end is looked at.
+    Fails where the trace of the run lacks one. What depends on who else runs now is left out: that
+    a name is taken (bind(2), EADDRINUSE) is no error, and a message of the launcher may wait
+    already when its end is looked at.
     """
-    asking = runner.with_(env={"NSRUN_EXECUTOR": executor})
-    with driver(asking, spec, runner.user.home) as made:
-        run = made.run()
-        calls = by_process(run.calls)
-        found = match(expected(made.plan, Track.PARENT), calls, run.launcher)
-        found |= match(expected(made.plan, Track.CHILD), calls, child_of(run))
+    run = made.run(executor=executor)
+    calls = by_process(run.calls)
+    found: dict[str, Traced] = {}
+    for track, pid in ((Track.PARENT, run.launcher), (Track.CHILD, child_of(run))):
+        wanted = expected(made.plan, track)
+        of_track = match(wanted, calls, pid)
+        assert of_track, track
+        last = list(of_track)[-1]
+        assert last == wanted[-1].address or of_track[last].name == "execve", run.stderr
+        found |= of_track
     return {address: _comparable(call) for address, call in found.items()}
 
 
@@ -85,12 +91,15 @@ def test_the_same_calls_as_a_user(ordinary: Runner, area: Path, name: str) -> No
 
 def test_the_same_calls_of_a_pin_and_a_join(root: Runner, area: Path) -> None:
     """The one leaves a mount on the host, which the other needs."""
+    check(("native",))
     seeds = copy_specs(area, root) / "seeds"
     found = []
     for executor in ("python", "native"):
-        pin = steps(root, seeds / "pin.yaml", executor)
+        with driver(root, seeds / "pin.yaml", root.user.home) as made:
+            pin = steps(made, executor)
         try:
-            found.append([pin, steps(root, seeds / "join.yaml", executor)])
+            with driver(root, seeds / "join.yaml", root.user.home) as made:
+                found.append([pin, steps(made, executor)])
         finally:
             subprocess.run(["umount", seeds / "uts.ns"], check=True)
             (seeds / "uts.ns").unlink()
@@ -99,8 +108,13 @@ def test_the_same_calls_of_a_pin_and_a_join(root: Runner, area: Path) -> None:
 
 
 def compare(runner: Runner, area: Path, name: str) -> None:
-    with place_for(name, runner, area) as place:
-        same(steps(runner, place.spec, "python"), steps(runner, place.spec, "native"))
+    with (
+        place_for(name, runner, area) as place,
+        driver(runner, place.spec, runner.user.home) as made,
+    ):
+        python = steps(made, "python")
+        check(("native",))
+        same(python, steps(made, "native"))
 
 
 def same(python: Steps, native: Steps) -> None:

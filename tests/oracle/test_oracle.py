@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,63 +39,22 @@ def specs(anyone: Runner, area: Path) -> Path:
     return copy_specs(area, anyone)
 
 
-@pytest.fixture
-def quickstart(anyone: Runner, specs: Path) -> Iterator[Driver]:
+def test_a_run_makes_the_plans_calls_and_little_else(anyone: Runner, specs: Path) -> None:
+    """In their order; what the child calls besides is known, and no file of the interpreter's."""
     with driver(anyone, specs / "quickstart.yaml", anyone.user.home) as made:
-        yield made
-
-
-def test_a_run_makes_the_plans_calls_in_order(quickstart: Driver) -> None:
-    run = quickstart.run("-b", "execve")
+        run = made.run("-b", "execve")
     assert run.status == 0, run.stderr
-    calls = by_process(run.calls)
-    parent = match(expected(quickstart.plan, Track.PARENT), calls, run.launcher)
-    child = match(expected(quickstart.plan, Track.CHILD), calls, child_of(run))
+    calls, pid = by_process(run.calls), child_of(run)
+    parent = match(expected(made.plan, Track.PARENT), calls, run.launcher)
+    child = match(expected(made.plan, Track.CHILD), calls, pid)
     assert len(parent) >= 8
     assert len(child) > 100
-
-
-def test_the_child_makes_little_else(quickstart: Driver) -> None:
-    run = quickstart.run("-b", "execve")
-    pid = child_of(run)
-    planned = match(expected(quickstart.plan, Track.CHILD), by_process(run.calls), pid)
-    mine = [call for call in run.of(pid) if call.begin <= planned[list(planned)[-1]].begin]
-    others = [call for call in mine if call not in planned.values()]
+    mine = [call for call in run.of(pid) if call.begin <= child[list(child)[-1]].begin]
+    others = [call for call in mine if call not in child.values()]
     assert {call.name for call in others} <= CHILDS_OWN, [call.text for call in others]
-
-
-def test_no_file_of_the_interpreters_is_opened_by_the_child(quickstart: Driver) -> None:
-    run = quickstart.run("-b", "execve")
-    opened = [c.text for c in run.of(child_of(run)) if c.name in ("open", "openat", "openat2")]
+    opened = [call.text for call in mine if call.name in ("open", "openat", "openat2")]
     assert opened
     assert not [text for text in opened if ".py" in text or ".so" in text or sys.prefix in text]
-
-
-@pytest.mark.parametrize(
-    "name", [*(s for s in RUNNABLE if s not in TERMINALS), *for_user("root")]
-)
-def test_every_specs_run_is_its_plan(root: Runner, area: Path, name: str) -> None:
-    is_its_plan(root, area, name)
-
-
-@pytest.mark.parametrize("name", for_user("ordinary"))
-def test_the_run_of_a_users_network_is_its_plan(ordinary: Runner, area: Path, name: str) -> None:
-    is_its_plan(ordinary, area, name)
-
-
-def is_its_plan(runner: Runner, area: Path, name: str) -> None:
-    with (
-        place_for(name, runner, area) as place,
-        driver(runner, place.spec, runner.user.home) as made,
-    ):
-        run = made.run()
-        calls = by_process(run.calls)
-        for track, pid in ((Track.PARENT, run.launcher), (Track.CHILD, child_of(run))):
-            wanted = expected(made.plan, track)
-            found = match(wanted, calls, pid)
-            assert found, track
-            last = list(found)[-1]
-            assert last == wanted[-1].address or found[last].name == "execve"
 
 
 def left(before: Snapshot, look: Callable[[], Snapshot], patience: float = 2.0) -> list[str]:

@@ -48,11 +48,12 @@ class Driver:
     folder: Path
     numbers: Iterator[int]
 
-    def run(self, *options: str) -> Run:
-        """One replay under ``strace -f OPTIONS``. Fails where it does not end in time."""
+    def run(self, *options: str, executor: str = "go") -> Run:
+        """One replay under ``strace -f OPTIONS``, by the executor of the driver's environment or by
+        "native" or "python". Fails where it does not end in time."""
         number = next(self.numbers)
         out, trace = self.folder / f"out{number}", self.folder / f"trace{number}"
-        self._tell(f"go {out}")
+        self._tell(f"{executor} {out}")
         pid = int(self._line().split()[1])
         strace = ["strace", "-f", "-qq", "-s", "256", "-o", str(trace), *options, "-p", str(pid)]
         tracer = subprocess.Popen(strace, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE)
