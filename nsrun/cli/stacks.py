@@ -44,6 +44,7 @@ def read(args: argparse.Namespace) -> Stack:
         profiles=frozenset(args.profile),
         volumes=volumes_folder(os.environ),
         inputs=inputs_of(args),
+        stacks=stacks_folder(),
     )
     if warnings:
         report(warnings)
@@ -60,10 +61,18 @@ def load(file: str, inputs: Inputs | None = None) -> Stack:
         all_profiles=True,
         volumes=volumes_folder(os.environ),
         inputs=inputs or NOTHING,
+        stacks=stacks_folder(),
     )
     if warnings:
         report(warnings)
     return stack
+
+
+def stacks_folder() -> str:
+    """Where stacks that are up have their folders. Raises NsrunError where there can be none."""
+    from nsrun.runtime import stack_store
+
+    return os.path.dirname(stack_store.folder("any"))
 
 
 def volumes_folder(environ: Mapping[str, str]) -> str:

@@ -87,12 +87,14 @@ def _supervisor(stack: Stack, teller_output: bool) -> Supervisor:
 
 
 def _foreground(args: argparse.Namespace, stack: Stack) -> int:
+    from nsrun.runtime import secrets
     from nsrun.runtime.stack import Failed
 
     supervisor = _supervisor(stack, True)
     supervisor.prepare()
     status = 0
     try:
+        secrets.write(stack)
         supervisor.up()
         while not supervisor.ending and not supervisor.is_over():
             supervisor.keep_once()
@@ -151,11 +153,13 @@ def _tell_fault(error: BaseException) -> None:
 
 def _brought_up(args: argparse.Namespace, stack: Stack) -> Supervisor | None:
     """None where it could not come up, which has been said and taken back."""
+    from nsrun.runtime import secrets
     from nsrun.runtime.stack import Failed
 
     supervisor = _supervisor(stack, False)
     supervisor.prepare()
     try:
+        secrets.write(stack)
         supervisor.up()
     except Failed:
         if not args.keep:

@@ -79,6 +79,9 @@ def _write_content(draft: Draft, space: Reg, name: str, entry: FileEntry) -> Reg
     for at in range(0, len(content), _CHUNK):
         steps.append(calls.write(fd, content[at : at + _CHUNK]))
     clone = OpenTreeFlag.OPEN_TREE_CLONE | OpenTreeFlag.OPEN_TREE_CLOEXEC
+    if entry.uid is not None or entry.gid is not None:
+        # chown(2) clears the set-id bits, so that the mode comes after it.
+        steps.append(calls.fchown(fd, _id(entry.uid), _id(entry.gid)))
     steps += [
         calls.fchmod(fd, mode),
         calls.close(fd),
@@ -86,6 +89,11 @@ def _write_content(draft: Draft, space: Reg, name: str, entry: FileEntry) -> Reg
     ]
     draft.child(f"write {entry.target}", *steps, at=entry.path)
     return tree
+
+
+def _id(number: int | None) -> int:
+    """-1 leaves an id as it is."""
+    return -1 if number is None else number
 
 
 def _bind_content(draft: Draft, tree: Tree, entry: FileEntry, fd: Reg, at: str) -> None:

@@ -105,7 +105,7 @@ def _take_one_early(
 
 
 def _must_be_early(spec: Spec, identity: Identity, mount: Mount, covered: set[str]) -> bool:
-    if spec.rootfs is not None:
+    if spec.rootfs is not None or mount.uncovered:
         return True
     # Without a rootfs a source may be what an earlier entry has mounted, as in mount(8).
     if any(folder in covered for folder in ancestors(mount.source)):

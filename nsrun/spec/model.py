@@ -109,7 +109,8 @@ class Mount:
 
     ``type`` is ``bind``, ``overlay``, ``umount``, a kernel file system's name, or "" for an
     entry that changes what is mounted on the target. ``idmap`` is True for the container's
-    own user namespace. ``path`` is the entry's place in the spec (``mounts[2]``).
+    own user namespace. ``path`` is the entry's place in the spec (``mounts[2]``). ``uncovered``:
+    the source of a bind is meant as it is before any other entry is mounted over it.
     """
 
     type: str
@@ -126,6 +127,7 @@ class Mount:
     lower: tuple[str, ...] = ()
     upper: str | None = None
     work: str | None = None
+    uncovered: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -77,6 +77,25 @@ class Volume:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Secret:
+    """A secret as one container has it. What it holds is not here: it is copied to ``copy``, a
+    file of the state folder, from ``file`` or the variable ``environment`` when the stack comes up.
+
+    ``path``: the place that asks for it; ``uid`` and ``gid``: None for who runs nsrun.
+    """
+
+    path: str
+    name: str
+    copy: str
+    target: str
+    file: str | None = None
+    environment: str | None = None
+    mode: int = 0o444
+    uid: int | None = None
+    gid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
     """One container. ``service``: the name in the file; ``spec.name`` is that of the container."""
 
@@ -100,6 +119,7 @@ class Stack:
     sha256: str
     networks: tuple[StackNetwork, ...] = ()
     volumes: tuple[Volume, ...] = ()
+    secrets: tuple[Secret, ...] = ()
     members: tuple[Member, ...] = ()
     spans: Mapping[str, Span] = field(default_factory=lambda: MappingProxyType({}), compare=False)
 

@@ -30,8 +30,8 @@ def services(reading: Reading, data: dict[str, Any]) -> list[Service]:
 
 
 def _extend(reading: Reading, service: Service) -> None:
-    """Lay the container over what it extends, and that over what it extends itreading."""
-    base = os.path.dirname(os.path.abspath(reading.document.file))
+    """Lay the container over what it extends, and that over what it extends itself."""
+    base = reading.folder_at(service.tree.span)
     seen: list[str] = []
     service.tree = _over_its_base(reading, service, service.tree, base, seen)
 

@@ -7,6 +7,7 @@ taken out), read and checked like a file with one container, and then put on its
 from __future__ import annotations
 
 import dataclasses
+import os
 from typing import Any
 
 from nsrun.diag import Diagnostic, NsrunError
@@ -17,11 +18,12 @@ from nsrun.spec.model import NamespaceType, Spec
 from nsrun.spec.reader import Reader
 from nsrun.spec.schema import validate
 from nsrun.spec.source import read_source
-from nsrun.spec.stack import Healthcheck, Member, Restart, Stack, Volume
+from nsrun.spec.stack import Healthcheck, Member, Restart, Secret, Stack, Volume
 from nsrun.spec.stack_depends import depends_on, ordered
 from nsrun.spec.stack_extends import services
 from nsrun.spec.stack_networks import networks_of, on_networks
 from nsrun.spec.stack_reading import Reading, Service
+from nsrun.spec.stack_secrets import check_definitions, with_secrets
 from nsrun.spec.stack_volumes import volumes_of, with_volumes
 from nsrun.spec.tree import Tree, document_of, tree_of, without
 from nsrun.spec.units import parse_duration
@@ -31,7 +33,7 @@ from nsrun.spec.values import NOTHING, Inputs
 OWN_KEYS = frozenset(
     {
         *("networks", "volumes", "healthcheck", "extends", "depends_on", "restart", "replicas"),
-        "profiles",
+        *("profiles", "secrets", "configs"),
     }
 )
 
@@ -43,11 +45,13 @@ def load_stack(
     all_profiles: bool = False,
     volumes: str = "/var/lib/nsrun/volumes",
     inputs: Inputs = NOTHING,
+    stacks: str = "/run/nsrun/stacks",
 ) -> tuple[Stack, tuple[Diagnostic, ...]]:
     """Read the stack at ``path``; returns it with its warnings.
 
     ``profiles``: those asked for, or all; ``volumes``: the folder of named volumes; ``inputs``:
-    what a template is given. Raises NsrunError with everything that is wrong, sorted by place.
+    what a template is given; ``stacks``: the folder of what is known of stacks. Raises NsrunError
+    with everything that is wrong, sorted by place.
     """
     document = read_source(path, inputs)
     reading = Reading(
@@ -55,6 +59,7 @@ def load_stack(
         inputs=inputs,
         profiles=None if all_profiles else profiles,
         volumes_folder=volumes,
+        stacks=stacks,
     )
     stack = _read(reading)
     found = reading.report.sorted()
@@ -87,29 +92,36 @@ def _read(reading: Reading) -> Stack | None:
     found = services(reading, data)
     networks, pools = networks_of(reading, name, data.get("networks") or {})
     volumes = volumes_of(reading, name, data.get("volumes") or {})
+    for kind in ("secrets", "configs"):
+        check_definitions(reading, kind, data.get(kind) or {})
     chosen = [s for s in found if _is_chosen(reading, s) and not s.broken]
     known = {s.name for s in found}
     members: list[Member] = []
+    secrets: list[Secret] = []
     for service in chosen:
-        made = _members(reading, name, service, known, volumes)
+        made, kept = _members(reading, name, service, known, volumes)
         members += made
+        secrets += kept
     members = on_networks(reading, members, found, networks, pools)
-    _check(reading, members, volumes)
+    # They are made when the stack comes up.
+    made_up = [v.folder for v in volumes.values() if v.named] + [s.copy for s in secrets]
+    _check(reading, members, made_up)
     return Stack(
         name=name,
         file=document.file,
         sha256=document.sha256,
         networks=tuple(networks.values()),
         volumes=tuple(volumes.values()),
+        secrets=tuple(secrets),
         members=tuple(ordered(reading, members)),
         spans=document.spans,
     )
 
 
-def _check(reading: Reading, members: list[Member], volumes: dict[str, Volume]) -> None:
-    """Each container as it will be, on its networks; of several alike the first."""
-    # A named volume is made when the stack comes up.
-    made = [f"`{v.folder}`" for v in volumes.values() if v.named]
+def _check(reading: Reading, members: list[Member], later: list[str]) -> None:
+    """Each container as it will be, on its networks; of several alike the first. ``later``: paths
+    of the host that need not be there yet."""
+    made = [f"`{path}`" for path in later]
     for member in members:
         if member.number > 1:
             continue
@@ -127,32 +139,37 @@ def _is_chosen(reading: Reading, service: Service) -> bool:
 
 def _members(
     reading: Reading, stack: str, service: Service, known: set[str], volumes: dict[str, Volume]
-) -> list[Member]:
+) -> tuple[list[Member], tuple[Secret, ...]]:
     tree = with_volumes(reading, service, volumes)
-    document = document_of(without(tree, OWN_KEYS), reading.document, service.folders)
+    folders = {**reading.document.folders, **service.folders}
+    document = document_of(without(tree, OWN_KEYS), reading.document, folders)
     reading.spans.update({f"{service.path}.{p}": s for p, s in document.spans.items() if p})
     found = validate(document)
     reading.report.extend(found)
     if any(d.is_error for d in found):
-        return []
+        return [], ()
     built = build_parts(document)
     reading.report.extend(built.diagnostics)
     if built.diagnostics:
-        return []
+        return [], ()
+    spec, secrets = with_secrets(
+        reading, service, built.spec, os.path.join(reading.stacks, stack, "secrets", service.name)
+    )
     common = Member(
         service=service.name,
         number=0,
-        spec=built.spec,
+        spec=spec,
         depends_on=depends_on(reading, service, known),
         healthcheck=_healthcheck(reading, service, document_of(tree, reading.document, {})),
         restart=_restart(service.data.get("restart")),
     )
     replicas = int(service.data.get("replicas", 1))
     numbers = [0] if replicas == 1 else range(1, replicas + 1)
-    return [
-        dataclasses.replace(common, number=n, spec=_named(stack, service, built.spec, n, known))
+    members = [
+        dataclasses.replace(common, number=n, spec=_named(stack, service, spec, n, known))
         for n in numbers
     ]
+    return members, secrets
 
 
 def _named(stack: str, service: Service, spec: Spec, number: int, known: set[str]) -> Spec:

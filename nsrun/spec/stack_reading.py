@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,17 +29,29 @@ class Service:
 
 @dataclass(slots=True)
 class Reading:
-    """``profiles``: None for all; ``spans``: places in the containers' own documents."""
+    """``profiles``: None for all; ``spans``: places in the containers' own documents; ``stacks``:
+    the folder with a folder for each stack that is up; ``environ``: what secrets may be taken of.
+    """
 
     document: Document
     profiles: frozenset[str] | None
     volumes_folder: str
     inputs: Inputs = NOTHING
+    stacks: str = "/run/nsrun/stacks"
+    environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     report: Collector = field(default_factory=Collector)
     spans: dict[str, Span] = field(default_factory=dict)
 
     def place(self, path: str) -> Span | None:
         return self.document.spans.get(path) or self.document.key_spans.get(path)
+
+    def folder(self, path: str) -> str:
+        """Where relative paths at a place begin: the folder of the file that says it."""
+        return self.folder_at(self.place(path))
+
+    def folder_at(self, span: Span | None) -> str:
+        base = os.path.dirname(os.path.abspath(self.document.file))
+        return self.document.folders.get(span.file, base) if span is not None else base
 
     def problem(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
-from nsrun.spec.path import item_path
+from nsrun.spec.path import item_path, key_path
 from nsrun.spec.stack import Volume
 from nsrun.spec.stack_reading import Reading, Service, close_match
 from nsrun.spec.tree import Tree, overlaid
@@ -13,16 +13,16 @@ from nsrun.spec.words import quote
 
 
 def volumes_of(reading: Reading, stack: str, given: dict[str, Any]) -> dict[str, Volume]:
-    base = os.path.dirname(os.path.abspath(reading.document.file))
     found = {}
     for name, value in given.items():
         if name.startswith("x-"):
             continue
         path = (value or {}).get("path")
+        place = f"{key_path('volumes', name)}.path"
         folder = (
             os.path.join(reading.volumes_folder, stack, name)
             if path is None
-            else os.path.normpath(os.path.join(base, os.path.expanduser(path)))
+            else os.path.normpath(os.path.join(reading.folder(place), os.path.expanduser(path)))
         )
         found[name] = Volume(name=name, folder=folder, named=path is None)
     return found

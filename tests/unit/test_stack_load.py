@@ -174,9 +174,7 @@ containers:
 
 def test_a_circle_is_said_at_its_line(folder: Path) -> None:
     text = "containers:\n  a: {command: x, depends_on: [b]}\n  b: {command: x, depends_on: [a]}\n"
-    assert errors(folder, text) == [
-        (3, "NS318", "the containers wait for each other: a -> b -> a")
-    ]
+    assert errors(folder, text) == [(3, "NS318", "the containers wait for each other: a -> b -> a")]
 
 
 def test_a_dependency_that_is_not_there(folder: Path) -> None:
@@ -350,3 +348,86 @@ def test_a_volume_that_is_not_there(folder: Path) -> None:
 def test_names_that_are_none(folder: Path, name: str) -> None:
     text = f'name: "{name}"\ncontainers: {{a: {{command: x}}}}\n'
     assert errors(folder, text)[0][0] == 1
+
+
+# --- secrets and configs ---------------------------------------------------------------------
+
+KEPT = """
+secrets: {pw: {file: ./pw}, token: {environment: NSRUN_TEST_TOKEN}}
+configs: {motd: {content: "hello\\n"}, conf: {file: ./conf}, word: {environment: NSRUN_TEST_TOKEN}}
+containers:
+  a:
+    extends: ./base.yaml
+    secrets: [pw, {source: token, target: /etc/token, mode: "0400", uid: 3, gid: 4}]
+    configs: [motd, {source: conf, target: /etc/conf, mode: "0640", gid: 9}, word]
+"""
+
+
+@pytest.fixture
+def kept(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    (folder / "pw").write_text("hidden")
+    (folder / "conf").write_bytes(b"\xff\0")
+    monkeypatch.setenv("NSRUN_TEST_TOKEN", "tok")
+    return folder
+
+
+def test_secrets_are_binds_of_what_is_not_there_yet(kept: Path) -> None:
+    stack = loaded(kept, KEPT, stacks="/run/s")
+    spec = stack.members[0].spec
+    assert [(m.source, m.target, m.options) for m in spec.mounts] == [
+        ("/run/s/shop/secrets/a/0", "/run/secrets/pw", ("ro", "nosuid", "nodev", "noexec")),
+        ("/run/s/shop/secrets/a/1", "/etc/token", ("ro", "nosuid", "nodev", "noexec")),
+    ]
+    assert [(s.file, s.environment, s.mode, s.uid, s.gid) for s in stack.secrets] == [
+        (str(kept / "pw"), None, 0o444, None, None),
+        (None, "NSRUN_TEST_TOKEN", 0o400, 3, 4),
+    ]
+    assert "hidden" not in repr(stack)
+    assert spec.span("secrets[1]") is not None
+
+
+def test_configs_are_files(kept: Path) -> None:
+    files = loaded(kept, KEPT).members[0].spec.files
+    assert [(f.target, f.content, f.mode, f.uid, f.gid) for f in files] == [
+        ("/motd", b"hello\n", 0o444, None, None),
+        ("/etc/conf", b"\xff\0", 0o640, None, 9),
+        ("/word", b"tok", 0o444, None, None),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("definitions", "member", "line", "code", "summary"),
+    [
+        ("secrets: {pw: {file: ./pw}}", "secrets: [pv]", 2, "NS318",
+         "there is no secret `pv` in this stack"),
+        ("configs: {a: {content: x}}", "configs: [{source: b}]", 2, "NS318",
+         "there is no config `b` in this stack"),
+        ("secrets: {pw: {file: ./none}}", "secrets: [pw]", 1, "NS305", "/none` does not exist"),
+        ("secrets: {pw: {file: .}}", "secrets: [pw]", 1, "NS305", "is no regular file"),
+        ("configs: {c: {file: ./none}}", "configs: [c]", 1, "NS305", "/none"),
+        ("secrets: {pw: {environment: NSRUN_UNSET}}", "secrets: [pw]", 1, "NS318",
+         "the variable `NSRUN_UNSET` is not set"),
+        ("configs: {c: {file: ./pw, content: x}}", "configs: [c]", 1, "NS318",
+         "`file` and `content` for the config `c`"),
+        ("secrets: {s: {file: ./pw, environment: X}}", "init: false", 1, "NS318",
+         "`file` and `environment` for the secret `s`"),
+        ("secrets: {s: {}}", "init: false", 1, "NS204", "nothing says what the secret `s` holds"),
+        ("secrets: {s: {content: x}}", "init: false", 1, "NS201", "content"),
+        ("secrets: {s: {file: ./pw}}", "secrets: [s, s]", 2, "NS318", "are both to be"),
+        ("secrets: {s: {file: ./pw}}", 'secrets: [{source: s, target: "../x"}]', 2, "NS304",
+         "is no path"),
+        ("secrets: {s: {file: ./pw}}", 'secrets: [{source: s, mode: "77777"}]', 2, "NS203",
+         "`77777` is no mode"),
+        ("secrets: {s: {file: ./pw}}", "secrets: [s], namespaces: [uts]", 2, "NS301",
+         "`secrets` needs a new mount namespace"),
+        ("secrets: {s: {file: ./pw}}",
+         "secrets: [{source: s, uid: 1}], namespaces: [user, mount]", 2, "NS318",
+         "in a user namespace a secret belongs to who runs nsrun"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_secret(
+    kept: Path, definitions: str, member: str, line: int, code: str, summary: str
+) -> None:
+    text = f"{definitions}\ncontainers: {{a: {{extends: ./base.yaml, {member}}}}}\n"
+    found = errors(kept, text)
+    assert [(at, c) for at, c, said in found if summary in said] == [(line, code)], found
