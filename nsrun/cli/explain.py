@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
-from nsrun.cli.parser import add_inputs, examples, mark
+from nsrun.cli.parser import add_format, add_inputs, examples, mark
 from nsrun.diag import CODES, Diagnostic, NsrunError
 
 if TYPE_CHECKING:
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Explains an error's code at length; without one, lists all of them. With --value: says "
-        "which line of which file gives a spec that value, and what was given to its template."
+        "which line of which file gives a spec that value, and what was given to its template. "
+        "With --security: what of the host a spec leaves open, the worst first, what would be "
+        "tighter, and an exposure from 0 to 10."
     )
     code = parser.add_argument(
         "code", metavar="CODE|SPEC", nargs="?", help="a code such as NS301; with --value a spec"
@@ -25,6 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--value", metavar="PLACE", help="a place in the spec: mounts[0].target, containers.db.env"
     )
+    parser.add_argument(
+        "--security", action="store_true", help="what of the host the spec leaves open"
+    )
+    add_format(parser)
     add_inputs(parser)
     examples(
         parser,
@@ -32,6 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 nsrun explain NS301
 nsrun explain
 nsrun explain specs/template.yaml.j2 --value mounts[1]
+nsrun explain specs/quickstart.yaml --security
 """,
     )
 
@@ -39,6 +46,8 @@ nsrun explain specs/template.yaml.j2 --value mounts[1]
 def main(args: argparse.Namespace) -> int:
     if args.value is not None:
         return _value(args)
+    if args.security:
+        return _security(args)
     if args.code is None:
         sys.stdout.writelines(f"{code}  {title}\n" for code, title in CODES.items())
         return 0
@@ -51,6 +60,44 @@ def main(args: argparse.Namespace) -> int:
         Console().print(Markdown(text))
     else:
         sys.stdout.write(text)
+    return 0
+
+
+def _security(args: argparse.Namespace) -> int:
+    import json
+
+    from nsrun.cli.inputs import inputs_of
+    from nsrun.cli.output import report
+    from nsrun.cli.tables import columns
+    from nsrun.plan.review import exposure, review, word
+    from nsrun.spec.load import load
+
+    if args.code is None:
+        raise NsrunError(Diagnostic(code="NS002", summary="--security is of a spec: give its file"))
+    spec, warnings = load(args.code, inputs=inputs_of(args))
+    found = review(spec)
+    total = exposure(found)
+    if args.format == "json":
+        rows = [
+            {
+                "points": one.points,
+                "path": one.at,
+                "line": span.line if (span := spec.span(one.at)) is not None else None,
+                "what": one.what,
+                "tighter": one.tighter,
+            }
+            for one in found
+        ]
+        print(json.dumps({"exposure": total, "word": word(total), "findings": rows}, indent=2))
+        return 0
+    report(warnings)
+    lines = [
+        (f"{one.points:.1f}", f":{spec.spans[one.at].line}" if one.at in spec.spans else "-",
+         one.at, one.what, one.tighter)
+        for one in found
+    ]  # fmt: skip
+    sys.stdout.write(columns(("POINTS", "LINE", "PLACE", "WHAT IS OPEN", "TIGHTER"), lines))
+    sys.stdout.write(f"\nexposure of {spec.name}: {total:.1f} of 10, {word(total)}\n")
     return 0
 
 
