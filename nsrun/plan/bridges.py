@@ -161,7 +161,7 @@ def _translate(draft: Draft, facts: Facts, wanted: Bridges) -> None:
             why="it was looked for on PATH, in /usr/bin and in /usr/sbin",
         )
         return
-    table = table_name(wanted.name)
+    table = networks_table(wanted.name)
     if facts.forwarding is None or not out:
         make, undo = nft_steps(Str(nft), table, _ruleset(wanted, out, closed, table, {}))
         draft.parent(f"translate addresses by the table {table}", make, at=at, undo=(undo,))
@@ -178,6 +178,12 @@ def _translate(draft: Draft, facts: Facts, wanted: Bridges) -> None:
     for bridge in out:
         for address in bridge.addresses:
             switches.open(address.version, bridge.name, shared=False)
+
+
+def networks_table(stack: str) -> str:
+    """A table beside that of a container of the stack's name: none has a slash in its own, and
+    nft(8) takes one in an identifier. With 64 letters it is far from NFT_NAME_MAXLEN (256)."""
+    return f"{table_name(stack)}/networks"
 
 
 def _ruleset(
