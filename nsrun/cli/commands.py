@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     import argparse
 
 # What a template is given.
+_FORMAT = "[--json | --format text|json]"
 _GIVEN = "[--values FILE | --set NAME=VALUE | --env NAME]..."
 # A command line that is not understood; the shell's own built-ins give 2 too.
 USAGE = 2
@@ -97,7 +98,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="ps",
             summary="list containers that were left running",
-            synopsis="[-a] [-q] [--no-trunc] [--format text|json]",
+            synopsis=f"[-a] [-q] [--no-trunc] {_FORMAT}",
         ),
         Command(
             name="logs",
@@ -108,7 +109,7 @@ COMMANDS: dict[str, Command] = {
             name="events",
             summary="print what has happened to containers and stacks, and what happens",
             synopsis="[-f] [--since WHEN] [--until WHEN] [--filter KEY=VALUE]... "
-            "[--format text|json]",
+            f"{_FORMAT}",
         ),
         Command(
             name="exec",
@@ -178,12 +179,12 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="top",
             summary="list the processes of a container",
-            synopsis="[--format text|json] CONTAINER",
+            synopsis=f"{_FORMAT} CONTAINER",
         ),
         Command(
             name="stats",
             summary="what running containers use",
-            synopsis="[--format text|json] [CONTAINER...]",
+            synopsis=f"{_FORMAT} [CONTAINER...]",
         ),
         Command(
             name="prune",
@@ -198,12 +199,12 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="port",
             summary="list a container's published ports",
-            synopsis="[--format text|json] CONTAINER",
+            synopsis=f"{_FORMAT} CONTAINER",
         ),
         Command(
             name="validate",
             summary="check specs and show everything that is wrong with them",
-            synopsis=f"[--format text|json] {_GIVEN} SPEC...",
+            synopsis=f"{_FORMAT} {_GIVEN} SPEC...",
         ),
         Command(
             name="plan",
@@ -231,7 +232,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="explain",
             summary="explain an error's code, a value of a spec, or what it leaves open",
-            synopsis=f"[CODE | {_GIVEN} --value PLACE SPEC | --security [--format text|json] SPEC]",
+            synopsis=f"[CODE | {_GIVEN} --value PLACE SPEC | --security {_FORMAT} SPEC]",
         ),
         Command(
             name="schema",
@@ -241,7 +242,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="doctor",
             summary="say what this kernel and user can do, or which lines of a spec they cannot",
-            synopsis=f"[--format text|json] {_GIVEN} [SPEC]",
+            synopsis=f"{_FORMAT} {_GIVEN} [SPEC]",
         ),
         Command(
             name="compile",
@@ -257,7 +258,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="netns",
             summary="add, list, enter and delete named network namespaces",
-            synopsis="[--plan] [--format text|json] add|list|exec|delete [NAME...] "
+            synopsis=f"[--plan] {_FORMAT} add|list|exec|delete [NAME...] "
             "[[--] COMMAND [ARG...]]",
             payload=True,
             intermixed=True,

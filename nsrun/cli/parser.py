@@ -192,6 +192,9 @@ def add_format(parser: argparse.ArgumentParser) -> None:
         metavar="FORMAT",
         help="text (the default), or json on standard output for other programs",
     )
+    parser.add_argument(
+        "--json", dest="format", action="store_const", const="json", help="as --format json"
+    )
 
 
 def mark(action: argparse.Action, kind: str) -> None:

@@ -23,6 +23,8 @@ from nsrun.host.containers import state_folder
 FORMAT = 1
 ID_BYTES = 32
 SHORT_ID = 12
+# Of those that an ambiguous word may mean.
+_SHOWN = 5
 _LIMIT = 4 << 20
 # A time in nanoseconds has 19 until 2262.
 _DIGITS = 19
@@ -210,13 +212,20 @@ def find(word: str) -> Container:
     if len(found) == 1:
         return found[0]
     if found:
-        names = ", ".join(c.record.name for c in found)
+        names = ", ".join(f"{c.record.id[:SHORT_ID]} ({c.record.name})" for c in found[:_SHOWN])
+        more = f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else ""
         raise NsrunError(
-            Diagnostic(code="NS605", summary=f"more than one id begins with {word}: {names}")
+            Diagnostic(
+                code="NS605",
+                summary=f"{len(found)} containers have an id that begins with {word}",
+                help=(f"give a name or more of the id: {names}{more}",),
+            )
         )
     raise NsrunError(
         Diagnostic(
-            code="NS605", summary=f"there is no container {word}", help=(_meant(word, known),)
+            code="NS605",
+            summary=f"there is no container {word or repr(word)}",
+            help=(_meant(word, known),),
         )
     )
 

@@ -172,7 +172,8 @@ def test_a_prefix_of_two_ids_is_none(c: Containers) -> None:
         file.write_text(json.dumps({**data, "id": "ab" + data["id"][2:]}))
     result = c("rm", "ab")
     assert result.status == 1
-    assert "error[NS605]: more than one id begins with ab: a, b" in result.stderr
+    assert "error[NS605]: 2 containers have an id that begins with ab" in result.stderr
+    assert re.search(r"ab[0-9a-f]{10} \(a\), ab[0-9a-f]{10} \(b\)\n", result.stderr)
     assert set(c.ps()) == {"a", "b"}
 
 
@@ -191,6 +192,7 @@ def test_words_of_ps(c: Containers) -> None:
     assert "(Paused)" in c.ok("ps")
     assert c.ps()["c"]["labels"] == {"tier": "web"}
     assert c.ps()["c"]["status"] == "paused"
+    assert c.ok("ps", "--json") == c.ok("ps", "--format", "json")
 
 
 # --- ending ----------------------------------------------------------------------------------
