@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from nsrun.diag import Diagnostic, NsrunError, Span
 from nsrun.spec.document import Document
@@ -13,6 +14,9 @@ from nsrun.spec.source import read_source
 from nsrun.spec.tree import Tree, document_of, tree_of
 from nsrun.spec.values import NOTHING, Inputs, read_values
 from nsrun.spec.words import did_you_mean, quote
+
+if TYPE_CHECKING:
+    from nsrun.spec.stack_include import Included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,22 +33,28 @@ class Provenance:
 def provenance(file: str, path: str, inputs: Inputs = NOTHING) -> Provenance:
     """Where the value at ``path`` (``mounts[0].target``) of the spec in ``file`` comes from.
 
-    In a stack a container's values may come from what it extends. Raises NsrunError where the
-    file cannot be read as YAML, and NS002 where it has no such value.
+    In a stack a container's values may come from what it extends, or all of it from an included
+    file. Raises NsrunError where the file cannot be read as YAML, and NS002 where it has no such
+    value.
     """
     document = read_source(file, inputs)
     whole = document
+    included: Included | None = None
     if is_stack(document):
+        from nsrun.spec.stack_include import with_includes
         from nsrun.spec.stack_load import extended
 
-        whole = document_of(extended(document, inputs), document, {})
+        included = with_includes(document, inputs)
+        whole = document_of(extended(included.document, inputs), document, {})
     path = path.removeprefix(".")
     if path not in whole.spans:
         raise NsrunError(_unknown(whole, path))
     span = whole.spans[path]
     given: tuple[tuple[str, str], ...] = ()
     if isinstance(span, TemplateSpan):
-        known = read_values(inputs).given
+        # An included file may have been given values of its own.
+        rendered = included.rendering(span) if included is not None else None
+        known = (rendered.values if rendered is not None else read_values(inputs)).given
         given = tuple((name, known[name]) for name in span.values if known.get(name))
     return Provenance(path=path, value=_plain(tree_of(whole, path)), span=span, given=given)
 

@@ -52,8 +52,11 @@ def load_schema(name: str) -> Schema:
 
 
 def is_stack(document: Document) -> bool:
-    """Whether the document describes several containers: it has a top-level ``containers``."""
-    return isinstance(document.data, dict) and "containers" in document.data
+    """Whether the document describes several containers: it has a top-level ``containers``, or
+    includes a file that has."""
+    return isinstance(document.data, dict) and (
+        "containers" in document.data or "include" in document.data
+    )
 
 
 def validate(document: Document) -> list[Diagnostic]:

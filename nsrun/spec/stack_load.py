@@ -21,6 +21,7 @@ from nsrun.spec.source import read_source
 from nsrun.spec.stack import Healthcheck, Member, Restart, Secret, Stack, Volume
 from nsrun.spec.stack_depends import depends_on, ordered
 from nsrun.spec.stack_extends import services
+from nsrun.spec.stack_include import with_includes
 from nsrun.spec.stack_networks import networks_of, on_networks
 from nsrun.spec.stack_reading import Reading, Service
 from nsrun.spec.stack_secrets import check_definitions, with_secrets
@@ -53,7 +54,8 @@ def load_stack(
     what a template is given; ``stacks``: the folder of what is known of stacks. Raises NsrunError
     with everything that is wrong, sorted by place.
     """
-    document = read_source(path, inputs)
+    whole = with_includes(read_source(path, inputs), inputs)
+    document = whole.document
     reading = Reading(
         document=document,
         inputs=inputs,
@@ -61,10 +63,9 @@ def load_stack(
         volumes_folder=volumes,
         stacks=stacks,
     )
+    reading.report.extend(whole.found)
     stack = _read(reading)
-    found = reading.report.sorted()
-    if document.rendered is not None:
-        found = tuple(map(document.rendered.with_values, found))
+    found = tuple(map(whole.with_values, reading.report.sorted()))
     if stack is None or any(d.is_error for d in found):
         raise NsrunError(found)
     return stack, found
