@@ -15,6 +15,8 @@ from nsrun.spec.build import build_parts, default_name
 from nsrun.spec.check import check
 from nsrun.spec.document import Document
 from nsrun.spec.model import NamespaceType, Spec
+from nsrun.spec.names import CONTAINER_NAME
+from nsrun.spec.path import key_path
 from nsrun.spec.reader import Reader
 from nsrun.spec.schema import validate
 from nsrun.spec.source import read_source
@@ -29,6 +31,7 @@ from nsrun.spec.stack_volumes import volumes_of, with_volumes
 from nsrun.spec.tree import Tree, document_of, tree_of, without
 from nsrun.spec.units import parse_duration
 from nsrun.spec.values import NOTHING, Inputs
+from nsrun.spec.words import quote
 
 # What a container of a stack has beside the keys of a container's own file.
 OWN_KEYS = frozenset(
@@ -89,6 +92,8 @@ def _read(reading: Reading) -> Stack | None:
     if any(d.is_error for d in reading.report.diagnostics):
         return None
     data: dict[str, Any] = document.data if isinstance(document.data, dict) else {}
+    if not _are_names(reading, data):
+        return None
     name = data.get("name") or default_name(document.file)
     found = services(reading, data)
     networks, pools = networks_of(reading, name, data.get("networks") or {})
@@ -117,6 +122,24 @@ def _read(reading: Reading) -> Stack | None:
         members=tuple(ordered(reading, members)),
         spans=document.spans,
     )
+
+
+def _are_names(reading: Reading, data: dict[str, Any]) -> bool:
+    """Whether all that is named may be: folders are called after volumes and containers, which
+    `down` removes, so that none may lead elsewhere."""
+    found = True
+    for section in ("networks", "volumes", "secrets", "configs", "containers"):
+        for name in data.get(section) or ():
+            if not name.startswith("x-") and CONTAINER_NAME.fullmatch(name) is None:
+                found = False
+                reading.problem(
+                    "NS316",
+                    key_path(section, name),
+                    f"{quote(name)} cannot be the name of a {section[:-1]}",
+                    "up to 64 letters, digits, `_`, `.` and `-`, the first a letter or a digit",
+                    key=True,
+                )
+    return found
 
 
 def _check(reading: Reading, members: list[Member], later: list[str]) -> None:

@@ -431,3 +431,29 @@ def test_what_is_wrong_with_a_secret(
     text = f"{definitions}\ncontainers: {{a: {{extends: ./base.yaml, {member}}}}}\n"
     found = errors(kept, text)
     assert [(at, c) for at, c, said in found if summary in said] == [(line, code)], found
+
+
+# --- names -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("section", ["networks", "volumes", "secrets", "configs", "containers"])
+@pytest.mark.parametrize("name", ["a/b", "..", "../../etc", "a b", "", "-a", "a\\tb", "a" * 65])
+def test_parts_with_names_that_are_none(folder: Path, section: str, name: str) -> None:
+    """A volume `../../etc` would be made and removed where it leads to."""
+    value = {"secrets": "{file: ./base.yaml}", "configs": "{content: x}"}.get(section, "{}")
+    value = "{command: x}" if section == "containers" else value
+    text = f'name: shop\n{section}:\n  "{name}": {value}\n'
+    if section != "containers":
+        text += "containers: {a: {command: x}}\n"
+    (found,) = errors(folder, text)
+    assert found[:2] == (3, "NS316")
+    assert found[2].endswith(f"cannot be the name of a {section[:-1]}")
+
+
+def test_an_address_is_given_once(folder: Path) -> None:
+    text = """networks: {n: {subnet: 10.0.0.0/24}}
+containers:
+  a: {extends: ./base.yaml, networks: {n: {address: 10.0.0.5}}}
+  b: {extends: ./base.yaml, networks: {n: {address: 10.0.0.5}}}
+"""
+    assert errors(folder, text) == [(4, "NS318", "10.0.0.5 is taken")]
