@@ -20,8 +20,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "what differs is made anew, compared by plans. What cannot come up is taken back."
     )
     add_spec(parser, help="the stack's file")
-    parser.add_argument(
+    way = parser.add_mutually_exclusive_group()
+    way.add_argument(
         "-d", "--detach", action="store_true", help="leave it up, and return when it is"
+    )
+    way.add_argument(
+        "--exit-code-from",
+        metavar="NAME",
+        help="stop everything when this container ends for good, and exit with its status: a test",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be made, changed and removed"
@@ -37,6 +43,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 nsrun up specs/stacks/shop.yaml
 nsrun up -d specs/stacks/shop.yaml
 nsrun up --dry-run specs/stacks/shop.yaml
+nsrun up --exit-code-from client specs/stacks/rig.yaml
 """,
     )
 
@@ -45,11 +52,31 @@ def main(args: argparse.Namespace) -> int:
     from nsrun.cli import stacks
 
     stack = stacks.read(args)
+    decisive = None if args.exit_code_from is None else _member(stack, args.exit_code_from)
     if args.dry_run:
         return _dry_run(stack)
     if args.detach:
         return _detached(args, stack)
-    return _foreground(args, stack)
+    return _foreground(args, stack, decisive)
+
+
+def _member(stack: Stack, name: str) -> str:
+    """The container of that name, or of that name in the file; raises NsrunError (NS605)."""
+    from nsrun.diag import Diagnostic, NsrunError
+
+    found = [m.spec.name for m in stack.members if name in (m.spec.name, m.service)]
+    if len(found) == 1:
+        return found[0]
+    names = ", ".join(found or [m.spec.name for m in stack.members])
+    raise NsrunError(
+        Diagnostic(
+            code="NS605",
+            summary=f"{name} stands for {len(found)} containers of the stack {stack.name}"
+            if found
+            else f"the stack {stack.name} has no container {name}",
+            help=(f"name one of {names}",),
+        )
+    )
 
 
 def _dry_run(stack: Stack) -> int:
@@ -86,7 +113,9 @@ def _supervisor(stack: Stack, teller_output: bool) -> Supervisor:
     )
 
 
-def _foreground(args: argparse.Namespace, stack: Stack) -> int:
+def _foreground(args: argparse.Namespace, stack: Stack, decisive: str | None) -> int:
+    """Keep the stack until a signal, or until all has ended, or the container ``decisive``;
+    the exit status is then its own, and 1 where it has not ended by itself."""
     from nsrun.runtime import secrets
     from nsrun.runtime.stack import Failed
 
@@ -96,8 +125,11 @@ def _foreground(args: argparse.Namespace, stack: Stack) -> int:
     try:
         secrets.write(stack)
         supervisor.up()
-        while not supervisor.ending and not supervisor.is_over():
+        while not supervisor.ending and not supervisor.is_over(decisive):
             supervisor.keep_once()
+        if decisive is not None:
+            ended = supervisor.kept[decisive].status if supervisor.is_over(decisive) else None
+            status = 1 if ended is None else ended
     except Failed:
         status = 1
         if args.keep and not supervisor.ending:

@@ -562,10 +562,11 @@ class Supervisor:
         """Sleep until something happens, and act on it."""
         self._turn()
 
-    def is_over(self) -> bool:
-        """Whether every container has ended and none is started again."""
+    def is_over(self, name: str | None = None) -> bool:
+        """Whether every container, or that one, has ended and is not started again."""
         over = (State.EXITED, State.FAILED)
-        return bool(self.kept) and all(k.state in over for k in self.kept.values())
+        asked = [k for k in self.kept.values() if name in (None, k.name)]
+        return bool(asked) and all(k.state in over for k in asked)
 
     def write_members(self) -> None:
         data = {

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.kernel.test_stack import Stacks
-from tests.support.box import wait_for
+from tests.kernel.test_stack import Stacks, member
 from tests.support.lab import Lab
 from tests.support.paths import SPECS
 from tests.support.requires import check, requires
@@ -63,23 +63,56 @@ def test_the_rig_runs_to_completion(stacks: Stacks) -> None:
 
 
 @pytest.mark.parametrize(
-    ("prepare", "shown"),
-    [("echo other > /mnt/index.html", "the server says: other\n"), ("exit 3", None)],
+    ("prepare", "status", "shown"),
+    [
+        ("echo ready > /mnt/index.html", 0, "client  | the server says: ready\n"),
+        ("echo other > /mnt/index.html", 1, "client  | the server says: other\n"),
+        ("exit 3", 1, ""),
+    ],
 )
-def test_the_rig_tells_a_failure(stacks: Stacks, prepare: str, shown: str | None) -> None:
-    """A test that fails, and one that could not be prepared: it leaves nothing."""
-    run = stacks.runner.run
+def test_the_rig_ends_with_the_status_of_its_client(
+    stacks: Stacks, prepare: str, status: int, shown: str
+) -> None:
+    """One that passes, one that fails, and one that could not be prepared."""
     text = (SPECS / "stacks/rig.yaml").read_text()
     text = text.replace("echo ready > /mnt/index.html", prepare)
     file = stacks.folder / "rig.yaml"
     file.write_text(text.replace("./base.yaml", str(SPECS / "stacks/base.yaml")))
-    told = run("up", "-d", file)
-    if shown is None:
-        assert told.status == 1
-        assert "rig-prepare" in told.stderr and "rig-server starting" not in told.stderr
-        assert stacks.ps() == {}
-        return
-    assert told.status == 0, str(told)
-    assert wait_for(lambda: stacks.ps()["rig-client"]["status"] == "exited")
-    assert run("wait", "rig-client").ok() == "1\n"
-    assert run("logs", "rig-client").ok() == shown
+    told = stacks.runner.run("up", "--exit-code-from", "client", file)
+    assert told.status == status, str(told)
+    assert told.stdout == shown
+    # Its server would have gone on for ever, and never starts unprepared.
+    assert ("rig-server stopping" in told.stderr) == bool(shown)
+    assert ("error[NS609]" in told.stderr) != bool(shown)
+    assert stacks.ps() == {}
+
+
+def test_the_status_may_be_any_and_is_not_made_up(stacks: Stacks) -> None:
+    run = stacks.runner.run
+    containers = {
+        "test": member(command="exit 42", restart={"policy": "on-failure", "max": 1}),
+        "other": member(replicas=2),
+    }
+    file = stacks.write("rig", containers=containers)
+    told = run("up", "--exit-code-from", "rig-test", file)
+    assert told.status == 42, str(told)
+    assert told.stderr.count("rig-test exited (42)") == 2
+    unknown = run("up", "--exit-code-from", "tset", file)
+    assert unknown.status == 1
+    assert "error[NS605]: the stack rig has no container tset" in unknown.stderr
+    several = run("up", "--exit-code-from", "other", file)
+    assert "other stands for 2 containers of the stack rig" in several.stderr
+    assert "rig-other-1, rig-other-2" in several.stderr
+    assert run("up", "-d", "--exit-code-from", "test", file).status == 2
+    assert stacks.ps() == {}
+
+
+def test_a_test_that_is_interrupted_has_not_passed(stacks: Stacks) -> None:
+    file = stacks.write("rig", containers={"test": member(command="echo begun; sleep 60")})
+    process = stacks.runner.start("up", "--exit-code-from", "test", file)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "test | begun\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode == 1
+    assert stacks.ps() == {}
