@@ -238,5 +238,6 @@ def _shape(text: str) -> str:
     interfaces (which the kernel tells later), how many processes are just there, and whether one
     of them that will sleep does so already. A zombie stays one."""
     text = _LINK_STATE.sub("UP", _LINK_LOCAL.sub("N", _AWAKE.sub("S (sleeping)", text)))
+    text = text.replace(" linkdown", "")
     text = re.sub(" +", " ", text)
     return re.sub(r"\S*N\S*(\s\S*N\S*)*", "N", re.sub(r"\d+", "N", text))

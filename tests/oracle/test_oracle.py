@@ -99,8 +99,10 @@ def check_sweep(
         bad = problems(found, clean)
         if place is not None and may_leave(found):
             before = place.renew(before)
-        else:
-            bad += [f"left: {what}" for what in left(before, look)]
+        elif remains := left(before, look):
+            bad += [f"left: {what}" for what in remains]
+            # Each run is judged by itself, not by what one before it has left.
+            before = place.renew(before) if place is not None else look()
         if bad:
             wrong.append(
                 f"{found.fault.option()} at {sorted(found.steps) or 'no step'}: {'; '.join(bad)}\n"
