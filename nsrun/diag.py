@@ -127,6 +127,7 @@ CODES: dict[str, str] = {
     "NS202": "a value of the wrong type",
     "NS203": "a value that is not allowed",
     "NS204": "a key is missing",
+    "NS205": "a key or value that is not supported yet",
     "NS301": "a setting needs a namespace that is not listed",
     "NS302": "a namespace is listed twice",
     "NS303": "id ranges overlap or leave the range of ids",
