@@ -166,6 +166,8 @@ def place_for(name: str, runner: Runner, area: Path) -> Iterator[Place]:
     requires.check(("root", "ip", *needs.requires))
     with ExitStack() as stack:
         host = stack.enter_context(lab())
+        # nat.yaml's file gets a mount point there, which runs beside this one must not share.
+        stack.enter_context(_empty("/srv"))
         needs.prepare(host)
         if needs.tun:
             stack.enter_context(tun())
@@ -173,13 +175,20 @@ def place_for(name: str, runner: Runner, area: Path) -> Iterator[Place]:
 
 
 @contextmanager
+def _empty(folder: str) -> Iterator[None]:
+    """A tmpfs on ``folder`` in the tests' own mounts."""
+    if _LIBC.mount(b"tests", folder.encode(), b"tmpfs", 0, b"mode=755") != 0:
+        raise OSError(ctypes.get_errno(), f"mount a tmpfs on {folder}")
+    try:
+        yield
+    finally:
+        _LIBC.umount2(folder.encode(), _MNT_DETACH)
+
+
+@contextmanager
 def tun() -> Iterator[None]:
     """A /dev/net/tun that everybody may open, as udev makes it, in the tests' own mounts."""
-    if _LIBC.mount(b"tun", b"/dev/net", b"tmpfs", 0, b"mode=755") != 0:
-        raise OSError(ctypes.get_errno(), "mount a tmpfs on /dev/net")
-    try:
+    with _empty("/dev/net"):
         os.mknod("/dev/net/tun", 0o020666, _TUN)
         os.chmod("/dev/net/tun", 0o666)
         yield
-    finally:
-        _LIBC.umount2(b"/dev/net", _MNT_DETACH)
