@@ -48,7 +48,33 @@ def read(args: argparse.Namespace) -> Stack:
     )
     if warnings:
         report(warnings)
+    _require_name(stack)
     return stack
+
+
+def _require_name(stack: Stack) -> None:
+    """Raises NsrunError (NS606) where the containers of another file's stack have the name."""
+    from nsrun.diag import Diagnostic, NsrunError
+    from nsrun.runtime import stack_store
+
+    known = stack_store.read(stack.name, "stack.json")
+    other = known.get("file") if isinstance(known, dict) else None
+    # A file that is no more may have been renamed to this one.
+    if not other or not os.path.exists(other):
+        return
+    # The standard input is no file at all.
+    if os.path.exists(stack.file) and os.path.samefile(other, stack.file):
+        return
+    if stack_store.containers(stack.name):
+        raise NsrunError(
+            Diagnostic(
+                code="NS606",
+                summary=f"a stack {stack.name} of {other} is there already",
+                span=stack.spans.get("name"),
+                path="name",
+                help=(f"nsrun down {stack.name}", "or give this one another `name`"),
+            )
+        )
 
 
 def load(file: str, inputs: Inputs | None = None) -> Stack:

@@ -1,0 +1,37 @@
+"""Two stacks cannot have one name."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from tests.kernel.test_stack import Stacks, member, stacks  # noqa: F401 -- a fixture
+from tests.support.requires import check, requires
+
+pytestmark = requires("root", "busybox")
+
+
+@pytest.fixture(params=["native"])
+def executor(request: pytest.FixtureRequest) -> str:
+    """Nothing is replayed that differs."""
+    check(("native",))
+    return str(request.param)
+
+
+def test_another_file_does_not_take_a_stack_over(stacks: Stacks) -> None:  # noqa: F811
+    assert stacks.up(containers={"a": member()}).status == 0
+    before = stacks.ps()["shop-a"]["id"]
+    other = stacks.folder / "other.yaml"
+    other.write_text("name: shop\ncontainers: {b: {command: x}}\n")
+    refused = stacks.runner.run("up", "-d", other)
+    first = stacks.folder / "shop.yaml"
+    assert refused.status == 1
+    assert f"error[NS606]: a stack shop of {first} is there already" in refused.stderr
+    assert f"{other}:1:7" in refused.stderr
+    assert {n: one["id"] for n, one in stacks.ps().items()} == {"shop-a": before}
+
+    # A file that was renamed is still the stack's.
+    moved = shutil.move(first, stacks.folder / "moved.yaml")
+    stacks.runner.run("up", "-d", moved).ok()
+    assert stacks.ps()["shop-a"]["id"] == before
