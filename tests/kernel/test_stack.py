@@ -230,13 +230,20 @@ def test_a_killed_keeper_leaves_the_containers_and_up_mends(stacks: Stacks) -> N
 
 def kill_keeper(stack: str) -> None:
     """SIGKILL whoever has the stack's lock."""
-    inode = os.stat(f"/run/nsrun/stacks/{stack}/lock").st_ino
-    for line in Path("/proc/locks").read_text().splitlines():
-        words = line.split()
-        if words[5].endswith(f":{inode}"):
-            os.kill(int(words[4]), signal.SIGKILL)
-            return
-    raise AssertionError("nobody keeps it")
+    kill_who_locks(Path(f"/run/nsrun/stacks/{stack}/lock"))
+
+
+def kill_who_locks(file: Path) -> None:
+    """SIGKILL to the process that holds a flock(2) on ``file``, as /proc/locks tells it.
+
+    By the device too: each tmpfs counts its inodes from 1, and other tests have a /run as well.
+    """
+    found = os.stat(file)
+    place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
+    lines = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    holders = [int(words[4]) for words in lines if words[5] == place]
+    assert len(holders) == 1, f"{place}: {lines}"
+    os.kill(holders[0], signal.SIGKILL)
 
 
 def test_two_ups_at_once_are_one_stack(stacks: Stacks) -> None:

@@ -1,0 +1,53 @@
+"""What keeps a container of a stack is killed: ps tells it, and up and prune mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.test_stack import Stacks, kill_who_locks, member
+from tests.support.box import wait_for
+from tests.support.lab import Lab
+from tests.support.requires import check, requires
+from tests.support.runner import Runner
+
+pytestmark = requires("root")
+
+
+@pytest.fixture(params=["native"])
+def executor(request: pytest.FixtureRequest) -> str:
+    """What a stack does with its containers is the same with both."""
+    check(("native",))
+    return str(request.param)
+
+
+@pytest.fixture
+def stacks(root: Runner, lab: Lab, area: Path) -> Iterator[Stacks]:
+    made = Stacks(root, area)
+    with lab.unchanged():
+        yield made
+        made.down()
+
+
+def test_a_killed_monitor_and_keeper_are_told_and_mended(stacks: Stacks) -> None:
+    containers = {"a": member(init=True), "b": member(init=True)}
+    assert stacks.up(containers=containers).status == 0
+    before = {name: one["id"] for name, one in stacks.ps().items()}
+    kill_who_locks(Path("/run/nsrun/stacks/shop/lock"))
+    kill_who_locks(Path("/run/nsrun/containers/shop-b/lock"))
+    assert wait_for(lambda: stacks.ps()["shop-b"]["status"] == "dead")
+    assert stacks.ps()["shop-a"]["status"] == "running"
+    assert stacks.up(containers=containers).status == 0
+    after = stacks.ps()
+    assert {one["status"] for one in after.values()} == {"running"}
+    # Who was not touched is the same container still.
+    assert after["shop-a"]["id"] == before["shop-a"]
+    assert after["shop-b"]["id"] != before["shop-b"]
+    kill_who_locks(Path("/run/nsrun/stacks/shop/lock"))
+    for name in ("shop-a", "shop-b"):
+        kill_who_locks(Path(f"/run/nsrun/containers/{name}/lock"))
+    assert wait_for(lambda: {one["status"] for one in stacks.ps().values()} == {"dead"})
+    stacks.runner.run("prune").ok()
+    assert stacks.ps() == {}
