@@ -89,14 +89,18 @@ class Containers:
         assert wait_for(lambda: self.locker(name) == 0), "it does not end"
 
     def locker(self, name: str = "c") -> int:
-        """The pid of the monitor (proc_locks(5)), 0 without one."""
+        """The pid of the monitor (proc_locks(5)), 0 without one.
+
+        By the device too: the inodes of each tmpfs are counted from 1.
+        """
         try:
-            inode = (self.folder(name) / "lock").stat().st_ino
+            found = (self.folder(name) / "lock").stat()
         except FileNotFoundError:
             return 0
+        place = f"{os.major(found.st_dev):02x}:{os.minor(found.st_dev):02x}:{found.st_ino}"
         for line in Path("/proc/locks").read_text().splitlines():
             words = line.split()
-            if "->" not in words and words[1] == "FLOCK" and words[5].endswith(f":{inode}"):
+            if "->" not in words and words[1] == "FLOCK" and words[5] == place:
                 return int(words[4])
         return 0
 
