@@ -88,7 +88,8 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="up",
             summary="start a stack and keep it up, or change it to what its file says",
-            synopsis=f"[-d] [--dry-run] [--keep] [--profile NAME]... {_GIVEN} SPEC",
+            synopsis="[-d | --exit-code-from NAME] [--dry-run] [--keep] [--profile NAME]... "
+            f"{_GIVEN} SPEC",
         ),
         Command(
             name="down",
@@ -110,6 +111,11 @@ COMMANDS: dict[str, Command] = {
             summary="print what has happened to containers and stacks, and what happens",
             synopsis="[-f] [--since WHEN] [--until WHEN] [--filter KEY=VALUE]... "
             f"{_FORMAT}",
+        ),
+        Command(
+            name="cp",
+            summary="copy files into a running container, or out of it",
+            synopsis="[-a] [-L] CONTAINER:PATH|PATH|- CONTAINER:PATH|PATH|-",
         ),
         Command(
             name="exec",

@@ -41,11 +41,11 @@ LIVE = {
 }
 ABOUT_A_CONTAINER = (
     *("attach", "exec", "inspect", "kill", "logs", "pause", "port", "restart", "rm", "start"),
-    *("stop", "top", "unpause", "wait", "stats"),
+    *("stop", "top", "unpause", "wait", "stats", "cp"),
 )
 SILENT = (
     *("unpin", "compile", "cache", "web.yaml", "attach", "port", "exec", "netns", "graph"),
-    "prune",
+    "prune", "cp",
 )
 FOR_ROOT = {
     "nsrun unpin ./uts",
