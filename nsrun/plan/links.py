@@ -12,6 +12,7 @@ undo steps only make sure that it has happened when nsrun ends.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nsrun.kernel import abi, calls, netlink, sockets
@@ -203,26 +204,30 @@ class _Outer:
         found = self.find(parent, f"{interface.path}.parent", "the interface")
         inside = Fmt(("/proc/", self.started.child, "/ns/net"))
         home = draft.reg("home")
-        rtnl = self.rtnl_of(inside, interface.path, interface.name, home=home)
         self.moved.append(parent)
         number = _FIRST_INSIDE + len(self.moved)
         there = netlink.End(name=interface.name, pid=self.started.child)
         back = netlink.End(name=parent, netns=home)
         as_before = netlink.link_move(number, back, new_index=found)
+        anew = netlink.link_move(number, back)
+
+        def move_back(rtnl: Reg) -> Netlink:
+            # EBUSY: somebody else's has its old number by now, and it gets another.
+            return Netlink(socket=rtnl, message=as_before, accept=("EBUSY", "ENODEV"))
+
+        def take_back(rtnl: Reg) -> tuple[Op, ...]:
+            """However far the move has come: its answer may be lost where it is done."""
+            last = Netlink(socket=rtnl, message=anew, accept=("ENODEV",))
+            return (move_back(rtnl), last, *self.as_it_was(parent))
+
+        rtnl = self.rtnl_of(inside, interface.path, interface.name, home=home, undo=take_back)
         draft.parent(
             f"move {parent} into the container as {interface.name}",
             Netlink(
                 socket=self.rtnl, message=netlink.link_move(found, there, new_index=number)
             ),
             at=interface.path,
-            undo=(
-                # EBUSY: somebody else's has its old number by now, and it gets another.
-                Netlink(socket=rtnl, message=as_before, accept=("EBUSY",)),
-                Netlink(
-                    socket=rtnl, message=netlink.link_move(number, back), accept=("ENODEV",)
-                ),
-                *self.as_it_was(parent),
-            ),
+            undo=(move_back(rtnl),),
         )
 
     def as_it_was(self, name: str) -> tuple[Op, ...]:
@@ -284,9 +289,16 @@ class _Outer:
         return f"/proc/{pid}/ns/net"
 
     def rtnl_of(
-        self, path: str | Fmt, at: str, name: str, inet: Reg | None = None, home: Reg | None = None
+        self,
+        path: str | Fmt,
+        at: str,
+        name: str,
+        inet: Reg | None = None,
+        home: Reg | None = None,
+        undo: Callable[[Reg], tuple[Op, ...]] = lambda _: (),
     ) -> Reg:
         """A rtnetlink of the network namespace at ``path``, and ``inet``, a plain socket there.
+        ``undo``: what undoes all that will be done through it.
 
         A socket belongs to the namespace it was made in (network_namespaces(7)). The launcher is
         away for no more than two calls, and back before anything else is undone.
@@ -313,6 +325,7 @@ class _Outer:
             calls.close(there),
             sockets.extended_errors(rtnl),
             at=at,
+            undo=undo(rtnl),
         )
         return rtnl
 

@@ -111,11 +111,15 @@ class _Run:
         except KeyboardInterrupt:
             self._interrupted = signal.SIGINT
         everything = signal.valid_signals()
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, everything)
+        before: set[int | signal.Signals] = set(everything)
+        # What is to be undone is undone with signals or without.
+        with contextlib.suppress(OSError):
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, everything)
         try:
             return self._finish()
         finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, everything - before)
+            with contextlib.suppress(OSError):
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, everything - before)
 
     def _appoint(self) -> None:
         """Before the child can make anything on the host, someone is there to take it back."""

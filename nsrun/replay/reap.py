@@ -120,7 +120,9 @@ def _children() -> tuple[int, ...]:
     except OSError:
         return ()
     finally:
-        os.close(fd)
+        # What is to be undone depends on no answer to this.
+        with contextlib.suppress(OSError):
+            os.close(fd)
     return tuple(int(word) for word in text.split() if word.isdigit())
 
 

@@ -22,6 +22,7 @@ _CLONE_NEWNET = 0x40000000
 _MNT_DETACH = 2
 _NETNS = Path("/run/netns")
 # What a run may switch on, and has to switch off again.
+_CARRIER = re.compile(r"NO-CARRIER,|,LOWER_UP|,M-DOWN| state [A-Z]+")
 _SYSCTLS = ("ipv4/conf/*/forwarding", "ipv4/conf/*/route_localnet", "ipv6/conf/*/forwarding",
             "ipv6/conf/*/force_forwarding", "ipv4/ip_forward")  # fmt: skip
 
@@ -125,7 +126,8 @@ class Lab:
         for name in sorted(os.listdir(_NETNS)) if _NETNS.exists() else ():
             for words in ("-o link", "-o addr", "route show table all", "-6 route show table all"):
                 lines += [f"{name}: {line}" for line in self.ip(f"-n {name} {words}").splitlines()]
-        return tuple(lines)
+        # Whether the other end is up is noticed later; that this one is up (UP) is not.
+        return tuple(_CARRIER.sub("", line) for line in lines)
 
     def clear(self) -> None:
         """Back to nothing but lo, up; only what is switched on for one interface goes with it."""
