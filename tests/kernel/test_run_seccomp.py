@@ -97,8 +97,8 @@ def _x86_64() -> None:
 def test_what_the_default_profile_refuses(box: Box) -> None:
     calls = {**REFUSED, **ABSENT, **ALLOWED}
     found = errnos(box, calls, seccomp="default")
-    expected = {name: EPERM for name in REFUSED} | {name: ENOSYS for name in ABSENT}
-    assert found == expected | {name: 0 for name in ALLOWED}
+    expected = dict.fromkeys(REFUSED, EPERM) | dict.fromkeys(ABSENT, ENOSYS)
+    assert found == expected | dict.fromkeys(ALLOWED, 0)
     # The control: without the filter every one of them is answered otherwise; a module that the
     # kernel lacks, or what needs a capability over the host, is all that is left.
     free = errnos(box, calls, seccomp="unconfined")
@@ -116,7 +116,8 @@ KERNEL_REFUSES = {
 
 def test_capabilities_open_what_they_are_for(box: Box) -> None:
     calls = {"umount2": [166, 0, 99], "unshare": [272, NEWNET], "ptrace": [101, 99, 0, 0, 0],
-             "clone3": [435, 0, 0], "keyctl": [250, 0, -3, 0], "io_uring_setup": [425, 0, 0]}  # fmt: skip
+             "clone3": [435, 0, 0], "keyctl": [250, 0, -3, 0],
+             "io_uring_setup": [425, 0, 0]}  # fmt: skip
     found = errnos(box, calls, capabilities={"add": ["SYS_ADMIN"]}, seccomp="default")
     refused = {"ptrace", "keyctl", "io_uring_setup"}
     assert {name for name, number in found.items() if number == EPERM} == refused
