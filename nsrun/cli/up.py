@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from nsrun.cli.parser import add_inputs, add_spec, examples
 
 if TYPE_CHECKING:
-    from nsrun.runtime.stack import Supervisor
+    from nsrun.runtime.stack import Changes, Supervisor
     from nsrun.spec.stack import Stack
 
 
@@ -113,18 +113,26 @@ def _supervisor(stack: Stack, teller_output: bool) -> Supervisor:
     )
 
 
+def _planned(supervisor: Supervisor) -> Changes:
+    """What is to be done; where that cannot be said, what is up stays up."""
+    supervisor.prepare()
+    try:
+        return supervisor.plan()
+    except BaseException:
+        supervisor.leave_as_it_was()
+        raise
+
+
 def _foreground(args: argparse.Namespace, stack: Stack, decisive: str | None) -> int:
     """Keep the stack until a signal, or until all has ended, or the container ``decisive``;
     the exit status is then its own, and 1 where it has not ended by itself."""
-    from nsrun.runtime import secrets
     from nsrun.runtime.stack import Failed
 
     supervisor = _supervisor(stack, True)
-    supervisor.prepare()
+    changes = _planned(supervisor)
     status = 0
     try:
-        secrets.write(stack)
-        supervisor.up()
+        supervisor.up(changes)
         while not supervisor.ending and not supervisor.is_over(decisive):
             supervisor.keep_once()
         if decisive is not None:
@@ -185,14 +193,12 @@ def _tell_fault(error: BaseException) -> None:
 
 def _brought_up(args: argparse.Namespace, stack: Stack) -> Supervisor | None:
     """None where it could not come up, which has been said and taken back."""
-    from nsrun.runtime import secrets
     from nsrun.runtime.stack import Failed
 
     supervisor = _supervisor(stack, False)
-    supervisor.prepare()
+    changes = _planned(supervisor)
     try:
-        secrets.write(stack)
-        supervisor.up()
+        supervisor.up(changes)
     except Failed:
         if not args.keep:
             supervisor.down()

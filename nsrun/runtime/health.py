@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 import signal
 import time
@@ -11,6 +12,8 @@ from typing import NoReturn
 from nsrun.spec.stack import Healthcheck
 
 _SECOND = 10**9
+# Seconds for a check to end in good order when it is told to.
+_PATIENCE = 2.0
 
 
 class Check:
@@ -61,13 +64,24 @@ class Check:
             self._verdict = False
 
     def _kill(self) -> None:
+        # Not SIGKILL: the check's launcher kills its command and collects it. A zombie that nobody
+        # collects keeps its pid namespace, and the container's end, waiting (pid_namespaces(7)).
         with contextlib.suppress(ProcessLookupError):
-            os.kill(self._pid, signal.SIGKILL)
+            os.kill(self._pid, signal.SIGTERM)
         self._deadline = self.next_at = float("inf")
 
     def stop(self) -> None:
-        if self._pid:
-            self._kill()
+        """End the check that is under way."""
+        if not self._pid:
+            return
+        self._kill()
+        deadline = time.monotonic() + _PATIENCE
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(self._pid, os.WNOHANG) == (0, 0):
+                if time.monotonic() > deadline:
+                    os.kill(self._pid, signal.SIGKILL)
+                    deadline = float("inf")
+                time.sleep(0.005)
         self._pid = 0
 
 
@@ -87,6 +101,8 @@ def _ask(name: str, command: tuple[str, ...]) -> NoReturn:
 
         container = store.find(name)
         spec = inside.spec_for(container, inside.Wanted(command=command))
+        # What ends a check ends its command at once.
+        spec = dataclasses.replace(spec, stop_signal="SIGKILL")
         plan = launch.plan_for(spec)
         program = native.find() if native.choice(os.environ)[0] == "native" else None
         if program is not None:

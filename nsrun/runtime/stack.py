@@ -22,7 +22,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from nsrun.diag import Diagnostic, NsrunError
-from nsrun.runtime import detached, events, life, stack_store, store
+from nsrun.runtime import detached, events, life, secrets, stack_store, store
 from nsrun.runtime.control import Monitor
 from nsrun.runtime.detached import Options, Planned
 from nsrun.runtime.health import Check
@@ -156,10 +156,28 @@ class Supervisor:
         self.door.listen(8)
         self.selector.register(self.door, selectors.EVENT_READ, self._welcome)
 
-    def up(self) -> None:
+    def plan(self) -> Changes:
+        """What is to be done; raises NsrunError where that cannot be said, and nothing has been."""
+        secrets.write(self.stack)
+        return plan_changes(self.stack)
+
+    def leave_as_it_was(self) -> None:
+        """Give the stack back to a process that keeps what is up, where something is."""
+        assert self.lock is not None
+        if not any(container.alive for container in stack_store.containers(self.stack.name)):
+            self.close(remove=not stack_store.containers(self.stack.name))
+            return
+        if os.fork() == 0:
+            os.setsid()
+            null = os.open(os.devnull, os.O_RDWR)
+            for fd in range(3):
+                os.dup2(null, fd)
+            self._execute_keeper()
+        self.lock.release()
+
+    def up(self, changes: Changes) -> None:
         """Bring everything to where the stack wants it; returns when it is. Raises Failed."""
         self._write_down()
-        changes = plan_changes(self.stack)
         for container in changes.removed:
             self.say(container.record.name, "removed")
             _end(container)
@@ -187,6 +205,10 @@ class Supervisor:
         assert self.lock is not None
         write_watched(self.stack)
         self.write_members()
+        self._execute_keeper()
+
+    def _execute_keeper(self) -> NoReturn:
+        assert self.lock is not None
         os.set_inheritable(self.lock.fd, True)
         words = ("@keep", self.stack.name, str(self.lock.fd))
         os.execv(sys.executable, (sys.executable, "-P", "-m", "nsrun", *words))

@@ -289,7 +289,10 @@ def started(box: Box, groups: ExitStack, file: Path, held: Net | None = None) ->
 
     groups.callback(end)
     if held is not None:
-        assert wait_for(lambda: is_under_way(process), 20)
+        # Its child is there for some milliseconds only: no pause between two looks.
+        deadline = time.monotonic() + 20
+        while not is_under_way(process):
+            assert time.monotonic() < deadline
         time.sleep(HELD)
         held.close()
     line = process.stdout.readline()

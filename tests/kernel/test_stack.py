@@ -448,3 +448,47 @@ def test_one_that_is_stopped_by_name_stays_stopped(stacks: Stacks) -> None:
     assert set(stacks.ps()) == {"shop-two"}
     assert "shop is a stack, of shop-two" in run("logs", "shop").stderr
     assert "did you mean shop-two?" in run("stop", "two").stderr
+
+
+def test_a_change_that_cannot_be_planned_leaves_what_is_up(stacks: Stacks) -> None:
+    """It was taken down: with one namespace that is not there, all was lost."""
+    db = member()
+    assert stacks.up(containers={"db": db}).status == 0
+    before = stacks.ps()["shop-db"]["pid"]
+    for words in (("-d",), ()):
+        joins = {**db, "namespaces": ["mount", "pid", {"type": "ipc", "container": "none"}]}
+        file = stacks.write(containers={"db": joins, "web": member()})
+        result = stacks.runner.run("up", *words, file)
+        assert result.status == 1
+        assert "no container none is running" in result.stderr
+        assert set(stacks.ps()) == {"shop-db"}
+        assert stacks.ps()["shop-db"]["pid"] == before
+    # It is still kept: another one is told of, and down asks who keeps it.
+    assert stacks.up(containers={"db": db, "web": member()}).status == 0
+    assert stacks.ps()["shop-db"]["pid"] == before
+
+
+def runs(command: list[str]) -> bool:
+    """Whether some process has been executed so."""
+    wanted = "".join(f"{word}\0" for word in command).encode()
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if file.read_bytes() == wanted:
+                return True
+        except OSError:
+            continue
+    return False
+
+
+def test_a_check_under_way_holds_nothing_up(stacks: Stacks) -> None:
+    """Its command was left to whoever collects orphans: this process does not, and the container's
+    namespace waited for it."""
+    asks = ["sleep", "29.75"]
+    check = {"command": asks, "interval": "0.1s", "timeout": "25s", "start_period": "60s"}
+    assert stacks.up(containers={"db": member(healthcheck=check)}).status == 0
+    assert wait_for(lambda: runs(asks))
+    begun = time.monotonic()
+    assert stacks.down().status == 0
+    # A second for its stop_timeout; it took twenty until down gave up.
+    assert time.monotonic() - begun < 10
+    assert stacks.ps() == {}
