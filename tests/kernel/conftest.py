@@ -24,10 +24,14 @@ def _own_mounts(own_mounts: None) -> None:
     """All of these look at mounts."""
 
 
+_WHO = ("anyone", "executor")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of the four pairs of user and executor each test runs in two, which have both users and both
     executors in them; by a test's name in the one two or the other, so that all of the tests
-    together run in all four. NSRUN_MATRIX=1 (``make matrix``) runs each in every pair."""
+    together run in all four. Each case of one that is marked ``alternate`` runs in one of
+    the four, in turn. NSRUN_MATRIX=1 (``make matrix``) runs each in every pair."""
     if os.environ.get("NSRUN_MATRIX") == "1":
         return
     left_out = [item for item in items if _is_left_out(item)]
@@ -38,6 +42,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def _is_left_out(item: pytest.Item) -> bool:
     params = getattr(getattr(item, "callspec", None), "params", {})
+    if item.get_closest_marker("alternate") is not None and "anyone" in params:
+        case = repr(sorted((k, str(v)) for k, v in params.items() if k not in _WHO))
+        turn = zlib.crc32(case.encode())
+        other_user = (params["anyone"] == "root") is bool(turn & 1)
+        executor = params.get("executor")
+        return other_user or ((executor == "native") is bool(turn & 2) and executor is not None)
     if "executor" not in params or "anyone" not in params:
         return False
     straight = (params["executor"] == "native") == (params["anyone"] == "root")
