@@ -14,6 +14,7 @@ import json
 import os
 import shutil
 import socket
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +25,8 @@ from nsrun.runtime.store import Container
 
 NETWORKS = "networks"
 _LIMIT = 4 << 20
+# Seconds for it to open its door.
+_PATIENCE = 5.0
 
 
 def folder(name: str) -> str:
@@ -109,7 +112,26 @@ def tell(container: Container, word: str) -> None:
 
 
 def ask(name: str, question: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """Ask the stack's process; its answers until it hangs up. Raises ConnectionError."""
+    """Ask the stack's process; its answers until it hangs up. Raises ConnectionError.
+
+    It opens its door anew when it has brought the stack up: who was at the old one asks again.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        answered = False
+        try:
+            for answer in _ask_once(name, question):
+                answered = True
+                yield answer
+        except ConnectionError:
+            if answered or not is_kept(name) or time.monotonic() > deadline:
+                raise
+        if answered or not is_kept(name) or time.monotonic() > deadline:
+            return
+        time.sleep(0.01)
+
+
+def _ask_once(name: str, question: dict[str, Any]) -> Iterator[dict[str, Any]]:
     try:
         place = os.open(folder(name), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
     except FileNotFoundError as error:
