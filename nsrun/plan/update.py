@@ -11,37 +11,39 @@ from nsrun.kernel import calls
 from nsrun.kernel.abi import OpenFlag
 from nsrun.kernel.facts import Facts
 from nsrun.plan.build import finished
-from nsrun.plan.cgroup import Limit, group_name, groups_for, write_file
+from nsrun.plan.cgroup import Group, Limit, group_name, groups_for, write_file
 from nsrun.plan.draft import Draft
 from nsrun.plan.model import Plan, UndoWhen
 from nsrun.spec.model import Spec
 
-_LIMITS = frozenset(
-    {
-        "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", "memory.max", "memory.swap.max",
-        "pids.max", "cpu.cfs_period_us", "cpu.cfs_quota_us", "cpu.shares", "cpu.max", "cpu.weight",
-        "cpuset.cpus", "cpuset.mems",
-    }
-)  # fmt: skip
+
+def limited_files(spec: Spec, facts: Facts, folders: tuple[str, ...]) -> tuple[str, ...]:
+    """The files of the groups in ``folders`` that :func:`plan_update` writes to."""
+    assert spec.resources is not None
+    return tuple(
+        f"{_place(group, spec)}/{limit.file}"
+        for group in groups_for(Draft(spec), facts, spec.resources, inherit=False)
+        if _place(group, spec) in folders
+        for limit in group.limits
+    )
 
 
-def is_limit(file: str) -> bool:
-    """Whether a file of a group is one that a spec's limits are written to."""
-    return file in _LIMITS or file.startswith("hugetlb.")
+def _place(group: Group, spec: Spec) -> str:
+    return f"{group.folder.path}/{group_name(spec.name)}"
 
 
 def plan_update(
     spec: Spec, facts: Facts, folders: tuple[str, ...], before: Mapping[str, str]
 ) -> Plan:
     """The limits of ``spec`` for the groups in ``folders``, which there are; ``before``: what is
-    written in each of their files, by path.
+    written in each of :func:`limited_files`, by path.
 
     Raises NsrunError (NS401) for what no group of the container limits.
     """
     draft = Draft(spec)
     assert spec.resources is not None
     for group in groups_for(draft, facts, spec.resources, inherit=False):
-        place = f"{group.folder.path}/{group_name(spec.name)}"
+        place = _place(group, spec)
         if place not in folders:
             for controller in group.controllers:
                 draft.refuse(

@@ -19,7 +19,7 @@ from nsrun.plan.cgroup import group_name
 from nsrun.plan.landlock import planned_rules
 from nsrun.plan.launch import PROC_NAMES
 from nsrun.plan.model import Plan, Track
-from nsrun.runtime.store import Container
+from nsrun.runtime.store import Container, plan_of
 from nsrun.spec.model import (
     Capabilities,
     Namespace,
@@ -130,12 +130,8 @@ def _namespaces(
 
 def _plan(container: Container) -> Plan:
     """What it was started with; raises NsrunError."""
-    from nsrun.plan import binary
-
-    path = os.path.join(container.folder, "plan")
     try:
-        with open(path, "rb") as file:
-            return binary.decode(file.read(), file=path)
+        return plan_of(container)
     except OSError as error:
         raise NsrunError(
             Diagnostic(

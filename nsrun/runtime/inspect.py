@@ -9,7 +9,7 @@ from typing import Any
 
 from nsrun.host import procfs
 from nsrun.plan.launch import PROC_NAMES
-from nsrun.runtime.store import Container, Status
+from nsrun.runtime.store import Container, Status, plan_of
 
 _NEVER = "0001-01-01T00:00:00Z"
 
@@ -110,8 +110,6 @@ def _interfaces(container: Container) -> list[Any]:
 def _plan(container: Container) -> Any:
     import json
 
-    from nsrun.plan import binary
     from nsrun.plan.codec import dumps
 
-    with open(os.path.join(container.folder, "plan"), "rb") as file:
-        return json.loads(dumps(binary.decode(file.read())))
+    return json.loads(dumps(plan_of(container)))

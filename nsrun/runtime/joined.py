@@ -56,9 +56,7 @@ def renew(container: store.Container) -> None:
     from nsrun.plan import binary
     from nsrun.plan.verify import verify
 
-    path = os.path.join(container.folder, "plan")
-    with open(path, "rb") as file:
-        plan = exchanged(binary.decode(file.read()), changed)
+    plan = exchanged(store.plan_of(container), changed)
     verify(plan)
     # This order: after a kill between the two nothing takes the plan's pids for newer ones.
     store.write(container.folder, "plan", binary.encode(plan))

@@ -737,12 +737,10 @@ def _differs(
 ) -> set[str] | None:
     """The places in the spec of all that differs from the stored plan; ``unknown`` where there is
     none to compare with, or where it is about the whole plan."""
-    from nsrun.plan import binary
     from nsrun.plan.diff import diff
 
     try:
-        with open(os.path.join(container.folder, "plan"), "rb") as file:
-            stored = binary.decode(file.read())
+        stored = store.plan_of(container)
     except (OSError, NsrunError):
         return unknown
     found = diff(stored, plan)

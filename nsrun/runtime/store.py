@@ -15,10 +15,14 @@ import shutil
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
+from typing import TYPE_CHECKING
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.host import paths
 from nsrun.host.containers import state_folder
+
+if TYPE_CHECKING:
+    from nsrun.plan.model import Plan
 
 FORMAT = 1
 ID_BYTES = 32
@@ -173,6 +177,16 @@ def write(place: str, name: str, data: bytes) -> None:
 def save(place: str, record: Record) -> None:
     data = {"format": FORMAT, **asdict(record)}
     write(place, "container.json", json.dumps(data, indent=1).encode() + b"\n")
+
+
+def plan_of(container: Container) -> Plan:
+    """The plan that it was started with. Raises OSError, NsrunError (NS406) for a damaged one."""
+    # Only who asks for a plan pays for its reader.
+    from nsrun.plan import binary
+
+    path = os.path.join(container.folder, "plan")
+    with open(path, "rb") as file:
+        return binary.decode(file.read(), file=path)
 
 
 def remove(place: str) -> None:

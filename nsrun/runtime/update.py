@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.host import cgroups, procfs
@@ -34,10 +33,8 @@ def plan_for(container: Container, resources: Resources) -> Plan:
     folders = tuple(_own(container))
     before = {
         path: text.strip()
-        for folder in folders
-        for file in sorted(os.listdir(folder))
-        if update.is_limit(file)
-        and (text := procfs.read(path := os.path.join(folder, file))) is not None
+        for path in update.limited_files(spec, facts, folders)
+        if (text := procfs.read(path)) is not None
     }
     return update.plan_update(spec, facts, folders, before)
 
