@@ -1,13 +1,12 @@
 """The JSON Schemas of the spec, and a document held against one of them.
 
 ``schemas/*.json`` is the single source of truth for the format; jsonschema is imported only
-when a document is validated.
+for a document that is not surely valid.
 """
 
 from __future__ import annotations
 
 import json
-import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
@@ -20,6 +19,7 @@ from nsrun.diag import Diagnostic, sort_key
 from nsrun.spec.document import Document
 from nsrun.spec.path import parent_path
 from nsrun.spec.schema_errors import Translator
+from nsrun.spec.schema_fits import ecma, fits, number
 
 if TYPE_CHECKING:
     from jsonschema.protocols import Validator
@@ -35,13 +35,12 @@ def schema_text(name: str) -> str:
 
     An installed package holds the folder itself, a checkout beside the package.
     """
-    from importlib.resources import files
-
     file = f"{name}.schema.json"
-    installed = files("nsrun").joinpath("schemas", file)
-    if installed.is_file():
-        return installed.read_text(encoding="utf-8")
-    return Path(__file__).parents[2].joinpath("schemas", file).read_text(encoding="utf-8")
+    package = Path(__file__).parents[1]
+    try:
+        return (package / "schemas" / file).read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return (package.parent / "schemas" / file).read_text(encoding="utf-8")
 
 
 @lru_cache(maxsize=len(NAMES))
@@ -65,6 +64,10 @@ def validate(document: Document) -> list[Diagnostic]:
     Codes NS201 to NS204, and that of the schema's own ``x-nsrun-code`` where it has one.
     """
     name = "stack" if is_stack(document) else "container"
+    schema = load_schema(name)
+    others = {"container.schema.json": load_schema("container")}
+    if fits(document.data, schema, {"": schema, **others}):
+        return []
     translator = Translator(document, load_schema("container"), load_schema("stack"))
     found: list[Diagnostic] = []
     errors = _validator(name).iter_errors(cast(Any, document.data))
@@ -92,7 +95,7 @@ def _validator(name: str) -> Validator:
 
     # JSON Schema takes 1.0 for an integer; a spec means what it writes. No setting is infinite.
     types = Draft202012Validator.TYPE_CHECKER.redefine_many(
-        {"integer": lambda _, value: type(value) is int, "number": lambda _, value: _number(value)}
+        {"integer": lambda _, value: type(value) is int, "number": lambda _, value: number(value)}
     )
     extend: Any = validators.extend  # has no annotations
     validator = extend(Draft202012Validator, {"pattern": _pattern}, type_checker=types)
@@ -102,13 +105,8 @@ def _validator(name: str) -> Validator:
     return made
 
 
-def _number(value: object) -> bool:
-    return type(value) is int or (type(value) is float and math.isfinite(value))
-
-
 def _pattern(_: Validator, pattern: str, instance: object, __: Schema) -> Iterator[Exception]:
     from jsonschema.exceptions import ValidationError
 
-    # `$` of Python also matches before a line end at the end of the text, that of ECMA not.
-    if isinstance(instance, str) and not re.search(pattern.replace("$", r"\Z"), instance):
+    if isinstance(instance, str) and not re.search(ecma(pattern), instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
