@@ -19,9 +19,6 @@ from tests.support.users import User, ordinary_user, root_user
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line(
-        "markers", "alternate: each case in one of the pairs of user and executor, in turn"
-    )
-    config.addinivalue_line(
         "markers", "requires(*features): what the machine must have (tests/support/requires.py)"
     )
 

@@ -25,34 +25,62 @@ def _own_mounts(own_mounts: None) -> None:
 
 
 _WHO = ("anyone", "executor")
+_MANY = 3
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Of the four pairs of user and executor each test runs in two, which have both users and both
     executors in them; by a test's name in the one two or the other, so that all of the tests
-    together run in all four. Each case of one that is marked ``alternate`` runs in one of
-    the four, in turn. NSRUN_MATRIX=1 (``make matrix``) runs each in every pair."""
+    together run in all four. One with three cases or more runs each case in one of the four,
+    in turn. NSRUN_MATRIX=1 (``make matrix``) runs each in every pair."""
     if os.environ.get("NSRUN_MATRIX") == "1":
         return
-    left_out = [item for item in items if _is_left_out(item)]
+    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    turns = _turns(here)
+    left_out = {item for item in here if _is_left_out(item, turns)}
     if left_out:
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in set(left_out)]
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
 
 
-def _is_left_out(item: pytest.Item) -> bool:
-    params = getattr(getattr(item, "callspec", None), "params", {})
-    if item.get_closest_marker("alternate") is not None and "anyone" in params:
-        case = repr(sorted((k, str(v)) for k, v in params.items() if k not in _WHO))
-        turn = zlib.crc32(case.encode())
-        other_user = (params["anyone"] == "root") is bool(turn & 1)
-        executor = params.get("executor")
-        return other_user or ((executor == "native") is bool(turn & 2) and executor is not None)
-    if "executor" not in params or "anyone" not in params:
+def _turns(items: list[pytest.Item]) -> dict[tuple[str, str], int]:
+    """For each case of each test that has many, by which of the pairs it runs."""
+    cases: dict[str, dict[str, None]] = {}
+    for item in items:
+        cases.setdefault(_test(item), {})[_case(item)] = None
+    return {
+        (test, case): turn
+        for test, found in cases.items()
+        if len(found) >= _MANY
+        for turn, case in enumerate(found, zlib.crc32(test.encode()))
+    }
+
+
+def _params(item: pytest.Item) -> dict[str, object]:
+    return dict(getattr(getattr(item, "callspec", None), "params", {}))
+
+
+def _test(item: pytest.Item) -> str:
+    return item.nodeid.partition("[")[0].rpartition("::")[2]
+
+
+def _case(item: pytest.Item) -> str:
+    return repr(sorted((k, str(v)) for k, v in _params(item).items() if k not in _WHO))
+
+
+def _is_left_out(item: pytest.Item, turns: dict[tuple[str, str], int]) -> bool:
+    params = _params(item)
+    user, executor = params.get("anyone"), params.get("executor")
+    turn = turns.get((_test(item), _case(item)))
+    if turn is not None:
+        other_user = user is not None and (user == "root") is bool(turn & 1)
+        # Of one user only: in turn all the same.
+        bit = 2 if user is not None else 1
+        return other_user or (executor is not None and (executor == "native") is bool(turn & bit))
+    if executor is None or user is None:
         return False
-    straight = (params["executor"] == "native") == (params["anyone"] == "root")
-    name = item.nodeid.partition("[")[0].rpartition("::")[2]
-    return straight is bool(zlib.crc32(name.encode()) & 1)
+    straight = (executor == "native") == (user == "root")
+    return straight is bool(zlib.crc32(_test(item).encode()) & 1)
 
 
 @pytest.fixture(params=["native", "python"])

@@ -48,7 +48,6 @@ def _shape(result: Result) -> tuple[int, str]:
     return result.status, _NUMBERS.sub("N", text)
 
 
-@pytest.mark.alternate
 @pytest.mark.parametrize("name", RUNNABLE)
 def test_every_spec_cold_warm_and_compiled(anyone: Runner, area: Path, name: str) -> None:
     """One plan by three ways: made now, kept, and carried by a program."""

@@ -124,7 +124,6 @@ def test_every_command_has_examples() -> None:
 ELSEWHERE = ("up", "down", "generate", "update", "events")
 
 
-@pytest.mark.alternate
 @pytest.mark.parametrize("line", [e for e in EXAMPLES if e.split()[1] not in ELSEWHERE])
 def test_an_example_runs(line: str, anyone: Runner, folder: Path) -> None:
     before = ""
