@@ -13,7 +13,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,7 +117,9 @@ class Lab:
         ]
         for pattern in _SYSCTLS:
             for file in sorted(Path("/proc/sys/net").glob(pattern)):
-                parts.append(f"{file} {file.read_text()}")
+                # An interface may be on its way out.
+                with suppress(FileNotFoundError):
+                    parts.append(f"{file} {file.read_text()}")
         return "\n".join(parts)
 
     def everywhere(self) -> tuple[str, ...]:
