@@ -1,0 +1,94 @@
+"""Fixtures of the attacks: those of the tests against the kernel, and the machine as it was."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.kernel.conftest import (  # noqa: F401 - fixtures are found by their names
+    _is_left_out,
+    _own_mounts,
+    _turns,
+    both_executors,
+    box,
+    boxed,
+    c,
+    executor,
+    lab,
+    own_root,
+    root_box,
+    root_c,
+    user_box,
+)
+
+# What the kernel counts or draws itself (proc_sys(5)), and what cannot be read without an effect.
+_MOVING = (
+    "/fs/aio-nr", "/fs/dentry-state", "/fs/file-nr", "/fs/inode-nr", "/fs/inode-state",
+    "/fs/quota/", "/kernel/ns_last_pid", "/kernel/pty/nr", "/kernel/random/", "/net/netfilter/nf_",
+    "/vm/stat_refresh", "/vm/drop_caches", "/kernel/tainted",
+)  # fmt: skip
+# Seconds that other tests beside these may take to remove what is theirs.
+_PATIENCE = 20.0
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """In pairs of user and executor, as the tests of tests/kernel are."""
+    if os.environ.get("NSRUN_MATRIX") == "1":
+        return
+    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    turns = _turns(here)
+    left_out = {item for item in here if _is_left_out(item, turns)}
+    if left_out:
+        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
+        items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def machine(_own_mounts: None) -> Iterator[None]:  # noqa: F811
+    """Sysctls, mounts, links, tables of nftables and control groups are those of before."""
+    before = _look()
+    yield
+    deadline = time.monotonic() + _PATIENCE
+    while found := _differences(before, _look()):
+        assert time.monotonic() < deadline, "the attacks have changed:\n" + "\n".join(found)
+        time.sleep(0.2)
+
+
+def _look() -> dict[str, str]:
+    seen = dict(_sysctls())
+    seen["/proc/self/mountinfo"] = Path("/proc/self/mountinfo").read_text()
+    seen["links"] = " ".join(sorted(os.listdir("/sys/class/net")))
+    if os.geteuid() == 0:
+        done = subprocess.run(
+            ["nft", "list", "ruleset"], capture_output=True, text=True, check=False
+        )
+        seen["nft"] = done.stdout
+    for folder, _, _ in os.walk("/sys/fs/cgroup"):
+        seen[folder] = "a control group"
+    return seen
+
+
+def _sysctls() -> Iterator[tuple[str, str]]:
+    for folder, _, names in os.walk("/proc/sys"):
+        for name in names:
+            path = f"{folder}/{name}"
+            if any(word in path for word in _MOVING):
+                continue
+            try:
+                # A file that can be written alone is none to compare.
+                yield path, Path(path).read_bytes().decode("utf-8", "replace")
+            except OSError:
+                continue
+
+
+def _differences(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    return [
+        f"{key}: {before.get(key, 'missing')!r} became {after.get(key, 'missing')!r}"
+        for key in sorted(before.keys() | after.keys())
+        if before.get(key) != after.get(key)
+    ]
