@@ -203,8 +203,9 @@ def _changed(inputs: list[bytes]) -> list[bytes]:
 @requires("native_build")
 def test_no_byte_outside_is_touched(corpus: Path, tmp_path: Path) -> None:
     """Built with the sanitizers, on a kernel that is none (native/fuzz_kernel.c)."""
-    others = ("launch.c", "cached.c", "compiled.c", "monitor.c", "log.c")
-    sources = [str(p) for p in sorted((ROOT / "native").glob("*.c")) if p.name not in others]
+    others = ("launch.c", "cached.c", "compiled.c", "monitor", "log.c")
+    files = sorted((ROOT / "native").glob("*.c"))
+    sources = [str(file) for file in files if not file.name.startswith(others)]
     program = tmp_path / "replay"
     build = ["gcc", *_OPTIONS.split(), f"-I{ROOT / 'native'}", *sources, "-o", str(program)]
     subprocess.run(build, check=True)
