@@ -4,7 +4,7 @@
  * FOLDER, PLAN, READY and CWD are descriptors: the container's folder, its plan, a pipe to the caller
  * that is told when the command runs, or that it does not, and the launcher's working directory.
  * OPTIONS: t: a terminal, i: standard input is kept open, r: the folder goes with the end, -: none.
- * SIZE and FILES: of the log, in bytes; 0 bytes: never rotated.
+ * SIZE and FILES: of the log, in bytes; 0 bytes: never rotated; 0 files: nothing is kept.
  *
  * It knows no container. It holds a lock, runs the launcher, keeps what that writes, and does
  * what is asked on a socket. docs/decisions/0019-state.md has the files and the messages.
@@ -179,6 +179,7 @@ static NORETURN void end(void)
         ;
     log_rest(&the.log, &the.out_lines);
     log_rest(&the.log, &the.err_lines);
+    log_close(&the.log);
     text_number(&text, ended.status);
     text_string(&text, " ");
     text_number(&text, the.started);
@@ -238,10 +239,10 @@ static void turn(void)
     }
 }
 
-static int number(const char *word)
+static i64 number(const char *word)
 {
-    int value = 0;
-    for (; word && *word >= '0' && *word <= '9' && value < 100000000; word++)
+    i64 value = 0;
+    for (; word && *word >= '0' && *word <= '9' && value < INT64_MAX / 20; word++)
         value = 10 * value + (*word - '0');
     return word && !*word ? value : -1;
 }
@@ -263,10 +264,10 @@ NORETURN void monitor(char **argv, char **envp)
         say("error: nsrun-monitor is started by nsrun\n");
         sys_exit(NSRUN_FAILED);
     }
-    the.folder = number(argv[1]);
-    the.plan = number(argv[2]);
-    the.ready = number(argv[3]);
-    the.cwd = number(argv[4]);
+    the.folder = (int)number(argv[1]);
+    the.plan = (int)number(argv[2]);
+    the.ready = (int)number(argv[3]);
+    the.cwd = (int)number(argv[4]);
     the.terminal = has(argv[5], 't');
     the.keeps_input = has(argv[5], 'i');
     the.removes = has(argv[5], 'r');
@@ -286,10 +287,11 @@ NORETURN void monitor(char **argv, char **envp)
     /* Of the time before: a killed monitor leaves its pid, which is somebody else's now. */
     SYS3(unlinkat, the.folder, "pid", 0);
     SYS3(unlinkat, the.folder, "exit", 0);
-    folder_reserve(".pid");
-    folder_reserve(".exit");
+    SYS1(close, folder_reserve(".pid"));
+    SYS1(close, folder_reserve(".exit"));
     open_signals();
-    log_open(&the.log, the.folder, number(argv[6]), number(argv[7]));
+    log_open(&the.log, the.folder, number(argv[6]), (int)number(argv[7]),
+             folder_reserve(".lost"));
     the.notify = folder_socket("notify", SOCK_DGRAM);
     the.socket = folder_socket("socket", SOCK_SEQPACKET);
     must("listen", SYS2(listen, the.socket, CLIENTS_MAX));

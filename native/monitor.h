@@ -13,7 +13,7 @@
 #define CLIENTS_MAX 32
 #define INPUT_MAX 65536
 /* Room for what a small file of the folder says; see folder_reserve(). */
-#define FILE_BYTES 96
+#define FILE_BYTES LOST_BYTES
 
 struct client {
     int fd;
@@ -51,8 +51,8 @@ int must(const char *what, i64 result);
 /* A file of the folder, whole or not there. */
 void folder_write(const char *name, const char *temporary, const struct text *content);
 /* Takes the room that a file needs, before the log has taken all there is: how the container ended
- * is written down on a full disk too. */
-void folder_reserve(const char *temporary);
+ * is written down on a full disk too. The file's descriptor. */
+int folder_reserve(const char *temporary);
 int folder_socket(const char *name, int kind);
 /* Everything of ours in the folder, and the folder if nothing else is in it. */
 void folder_remove(void);

@@ -19,7 +19,7 @@ void folder_write(const char *name, const char *temporary, const struct text *co
     SYS5(renameat2, the.folder, temporary, the.folder, name, 0);
 }
 
-void folder_reserve(const char *temporary)
+int folder_reserve(const char *temporary)
 {
     char blank[FILE_BYTES];
     struct text text = {.at = blank, .size = sizeof blank};
@@ -29,7 +29,7 @@ void folder_reserve(const char *temporary)
                   SYS4(openat, the.folder, temporary, flags, 0600));
     text.used = sizeof blank;
     must("write in the container's folder", SYS3(write, fd, text.at, text.used));
-    SYS1(close, fd);
+    return fd;
 }
 
 int folder_socket(const char *name, int kind)
@@ -47,7 +47,7 @@ int folder_socket(const char *name, int kind)
 void folder_remove(void)
 {
     static const char *const names[] = {"container.json", "plan", "joined", "exit",
-                                        "lock",           "log",  ".pid"};
+                                        "lock",           "log",  "lost",   ".pid"};
     for (size_t i = 0; i < COUNT(names); i++)
         SYS3(unlinkat, the.folder, names[i], 0);
     for (int rotated = 1; rotated < the.log.files_max; rotated++) {

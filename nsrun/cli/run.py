@@ -47,6 +47,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rm", action="store_true", help="with -d: remove the container when it has ended"
     )
+    parser.add_argument(
+        "--log-opt",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="with -d: as `logging` of the spec has it: driver, max_size or max_files",
+    )
     add_inputs(parser)
     examples(
         parser,
@@ -71,6 +78,8 @@ def main(args: argparse.Namespace) -> int:
     if program is not None:
         _replay_natively(program, args)
     plan = launch.plan_for(_named(load_spec(args.spec, args.command, inputs_of(args)), args.name))
+    if launch.joins(plan):
+        launch.become_sealed(plan, None, trace=args.trace)
     outcome = launch.replay_to_the_end(plan)
     if args.trace:
         say_trace(plan, outcome)
@@ -97,11 +106,49 @@ def _named(spec: Spec, name: str | None) -> Spec:
     return replace(spec, name=name)
 
 
+# As the options of Docker's json-file are called.
+_LOG_WORDS = {"max-size": "max_size", "max-file": "max_files"}
+
+
+def _with_log(spec: Spec, options: list[str]) -> Spec:
+    """The spec with another log; raises NsrunError (NS002) for what it cannot have."""
+    from dataclasses import replace
+
+    from nsrun.diag import Diagnostic, NsrunError
+    from nsrun.spec.build_process import LOG_SIZE_MAX, LOG_SIZE_MIN
+    from nsrun.spec.units import parse_size
+
+    logging = spec.logging
+    for option in options:
+        key, _, value = option.partition("=")
+        try:
+            match _LOG_WORDS.get(key, key):
+                case "driver" if value in ("file", "none"):
+                    logging = replace(logging, driver="none" if value == "none" else "file")
+                case "max_size" if (size := parse_size(value)) == 0 or (
+                    LOG_SIZE_MIN <= size <= LOG_SIZE_MAX
+                ):
+                    logging = replace(logging, max_size=size)
+                case "max_files" if 1 <= int(value) <= 1000:
+                    logging = replace(logging, max_files=int(value))
+                case _:
+                    raise ValueError(option)
+        except ValueError:
+            raise NsrunError(
+                Diagnostic(
+                    code="NS002",
+                    summary=f"a log has no {option!r}",
+                    help=("write driver=none, max_size=1m (16k at least) or max_files=5",),
+                )
+            ) from None
+    return replace(spec, logging=logging)
+
+
 def _refuse_what_is_for_detached(args: argparse.Namespace) -> None:
     from nsrun.diag import Diagnostic, NsrunError
 
-    for option in ("replace", "rm"):
-        if getattr(args, option):
+    for option in ("replace", "rm", "log-opt"):
+        if getattr(args, option.replace("-", "_")):
             raise NsrunError(
                 Diagnostic(
                     code="NS002",
@@ -116,6 +163,7 @@ def _detach(args: argparse.Namespace) -> int:
     from nsrun.runtime import detached, life, store
 
     spec = _named(load_spec(args.spec, args.command, inputs_of(args)), args.name)
+    spec = _with_log(spec, args.log_opt)
     if args.replace:
         life.make_room(spec.name)
     options = detached.Options(words=tuple(sys.argv[1:]), remove=args.rm)
@@ -128,8 +176,11 @@ def _detach(args: argparse.Namespace) -> int:
 def _replay_natively(program: str, args: argparse.Namespace) -> NoReturn:
     """Plan, keep the plan, and become what replays it."""
     from nsrun.replay.native import become
+    from nsrun.runtime import launch
 
     plan = _plan_and_keep(args)
+    if launch.joins(plan):
+        launch.become_sealed(plan, program, trace=args.trace)
     sys.stdout.flush()
     sys.stderr.flush()
     become(program, plan, trace=args.trace)
@@ -167,7 +218,8 @@ def _plan_and_keep(args: argparse.Namespace) -> Plan:
     if args.trace or args.no_cache or warnings:
         return launch.plan_for(spec)
     plan, depends = launch.plan_to_keep(spec, read, args.env)
-    if depends is not None:
+    # The launcher replays what is kept as the file that it is.
+    if depends is not None and not launch.joins(plan):
         cache.store(sys.argv[1:], plan, depends, os.environ)
     return plan
 

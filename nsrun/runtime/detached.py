@@ -28,8 +28,6 @@ class Options:
     remove: bool = False
     stack: str = ""
     service: str = ""
-    log_size: int = 10 << 20
-    log_files: int = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,8 +72,8 @@ def record_of(spec: Spec, options: Options) -> Record:
         ports=tuple(shown_port(port) for port in network.ports),
         addresses=tuple(str(a.ip) for i in network.interfaces for a in i.addresses),
         labels=dict(spec.labels),
-        log_size=options.log_size,
-        log_files=options.log_files,
+        log_size=spec.logging.max_size,
+        log_files=spec.logging.files,
         remove=options.remove,
         stack=options.stack,
         service=options.service,

@@ -73,6 +73,12 @@ def _moment(text: str) -> datetime.datetime:
 
 def show(container: Container, chosen: Chosen, *, follow: bool) -> None:
     """Print the log; with ``follow`` on until the container ends."""
+    if not container.record.log_files:
+        print(
+            f"warning: {container.record.name} keeps no log (logging.driver: none)",
+            file=sys.stderr,
+            flush=True,
+        )
     with contextlib.closing(Reader(container.folder)) as reader:
         _show(container, chosen, reader, follow)
 
@@ -85,6 +91,7 @@ def _show(container: Container, chosen: Chosen, reader: Reader, follow: bool) ->
         lines = deque(lines, maxlen=max(chosen.tail, 0))
     for line in lines:
         _print(line, chosen)
+    _say_lost(container)
     while monitor is not None:
         with monitor:
             kind, _ = monitor.receive()
@@ -94,6 +101,17 @@ def _show(container: Container, chosen: Chosen, reader: Reader, follow: bool) ->
         # Who reads slowly is left behind by the monitor, which has no time to wait.
         monitor = _monitor(container) if not kind else None
         _print_new(reader, chosen)
+        if monitor is None:
+            _say_lost(container)
+
+
+def _say_lost(container: Container) -> None:
+    """What the log itself has no room to say; it says so when it goes on."""
+    lost = store.lost(container.folder)
+    if lost is not None:
+        lines, why = lost
+        counted = "1 line was" if lines == 1 else f"{lines} lines were"
+        print(f"warning: {counted} lost at the end of the log: {why}", file=sys.stderr, flush=True)
 
 
 def _print_new(reader: Reader, chosen: Chosen) -> None:

@@ -37,26 +37,31 @@ def spawn(words: Sequence[str]) -> int:
     actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
     # Those that the caller ignores are not ignored by what it leaves running.
     every = signal.valid_signals()
-    return os.posix_spawn(
-        sys.executable, argv, os.environ, file_actions=actions, setsigdef=every
-    )
+    return os.posix_spawn(sys.executable, argv, os.environ, file_actions=actions, setsigdef=every)
 
 
 class _Log:
-    """Lines as CRI has them, rotated by size; what cannot be written is lost."""
+    """Lines as CRI has them, rotated by size; what cannot be written is lost, and that is said.
 
-    def __init__(self, size_max: int, files_max: int) -> None:
+    ``files_max`` 0: nothing is kept. ``lost_fd``: of the file .lost, whose room is taken.
+    """
+
+    def __init__(self, size_max: int, files_max: int, lost_fd: int = -1) -> None:
         self._size_max, self._files_max = size_max, files_max
         self._fd = -1
         self._size = 0
         self._lines: dict[str, bytearray] = {"stdout": bytearray(), "stderr": bytearray()}
-        self._open()
+        # Since the last line that was written.
+        self._lost, self._lost_error, self._lost_fd = 0, 0, lost_fd
+        if files_max:
+            self._inherit_lost()
+            with contextlib.suppress(OSError):
+                self._open()
 
     def _open(self) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        with contextlib.suppress(OSError):
-            self._fd = os.open("log", flags, 0o600)
-            self._size = os.lseek(self._fd, 0, os.SEEK_END)
+        self._fd = os.open("log", flags, 0o600)
+        self._size = os.lseek(self._fd, 0, os.SEEK_END)
 
     def take(self, stream: str, data: bytes) -> None:
         line = self._lines[stream]
@@ -73,20 +78,69 @@ class _Log:
                 self._write(stream, "P", bytes(line))
                 line.clear()
 
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            if self._lost:
+                self._append(self._told())
+                self._find_again()
+        # "lost" stays, where that is so.
+        with contextlib.suppress(OSError):
+            os.unlink(".lost")
+
     def _write(self, stream: str, kind: str, text: bytes) -> None:
-        now = time.time_ns()
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
-        data = f"{stamp}.{now % 10**9:09}Z {stream} {kind} ".encode() + text + b"\n"
+        if not self._files_max:
+            return
+        told = self._told() if self._lost else b""
+        try:
+            self._append(told + _line(stream, kind, text))
+        except OSError as error:
+            self._lose(error.errno or 0)
+        else:
+            if self._lost:
+                self._find_again()
+
+    def _append(self, data: bytes) -> None:
+        """All of it, or nothing and OSError."""
         if self._size_max and self._size and self._size + len(data) > self._size_max:
             self._rotate()
         if self._fd < 0:
             self._open()
+        written = os.write(self._fd, data)
+        if written != len(data):
+            os.ftruncate(self._fd, self._size)
+            raise OSError(errno.ENOSPC, "")
+        self._size += written
+
+    def _told(self) -> bytes:
+        lines = "1 line was" if self._lost == 1 else f"{self._lost} lines were"
+        name = errno.errorcode.get(self._lost_error, str(self._lost_error))
+        return _line("stderr", "F:lost", f"{lines} lost here: {name}".encode())
+
+    def _lose(self, error: int) -> None:
+        if not self._lost:
+            with contextlib.suppress(OSError):
+                os.rename(".lost", "lost")
+        self._lost, self._lost_error = self._lost + 1, error
+        self._tell_lost()
+
+    def _tell_lost(self) -> None:
+        text = f"{self._lost} {self._lost_error}".ljust(_FILE_BYTES - 1) + "\n"
         with contextlib.suppress(OSError):
-            written = os.write(self._fd, data)
-            if written == len(data):
-                self._size += written
-            else:
-                os.ftruncate(self._fd, self._size)
+            os.pwrite(self._lost_fd, text.encode(), 0)
+
+    def _inherit_lost(self) -> None:
+        """What a monitor before this one could not say in the log is said by this one."""
+        with contextlib.suppress(OSError, ValueError):
+            with open("lost", encoding="ascii") as file:
+                lost, error = file.read(_FILE_BYTES).split()
+            self._lost, self._lost_error = int(lost), int(error)
+            os.rename(".lost", "lost")
+            self._tell_lost()
+
+    def _find_again(self) -> None:
+        self._lost = 0
+        with contextlib.suppress(OSError):
+            os.rename("lost", ".lost")
 
     def _rotate(self) -> None:
         if self._fd >= 0:
@@ -100,6 +154,12 @@ class _Log:
             with contextlib.suppress(OSError):
                 os.unlink("log")
         self._open()
+
+
+def _line(stream: str, kind: str, text: bytes) -> bytes:
+    now = time.time_ns()
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now // 10**9))
+    return f"{stamp}.{now % 10**9:09}Z {stream} {kind} ".encode() + text + b"\n"
 
 
 @dataclass(slots=True)
@@ -254,6 +314,7 @@ class _Monitor:
         while self.take("out") or self.take("err"):
             pass
         self.log.rest()
+        self.log.close()
         _write_file("exit", f"{status} {self.started} {time.time_ns()}\n")
         for name in ("pid", "notify", "socket"):
             with contextlib.suppress(OSError):
@@ -362,15 +423,13 @@ def _write_file(name: str, text: str) -> None:
         os.rename(f".{name}", name)
 
 
-def _reserve(name: str) -> None:
+def _reserve(name: str) -> int:
     """Take the room before the log has taken all there is: how the container ended is written
-    down on a full disk too."""
+    down on a full disk too. The file's descriptor."""
     flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(f".{name}", flags, 0o600)
-    try:
-        os.write(fd, b" " * _FILE_BYTES)
-    finally:
-        os.close(fd)
+    os.write(fd, b" " * _FILE_BYTES)
+    return fd
 
 
 def _bound(name: str, kind: int) -> socket.socket:
@@ -426,13 +485,13 @@ def _prepare(words: Sequence[str]) -> _Monitor:
     for old in ("pid", "exit"):
         with contextlib.suppress(FileNotFoundError):
             os.unlink(old)
-        _reserve(old)
+        os.close(_reserve(old))
     # The numbers of the signals come as bytes, one each.
     signals, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wakes)
     for number in (*_ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGWINCH):
         signal.signal(number, lambda *_: None)
-    log = _Log(size, files)
+    log = _Log(size, files, _reserve("lost"))
     notify, door = _bound("notify", socket.SOCK_DGRAM), _bound("socket", socket.SOCK_SEQPACKET)
     door.listen(32)
     streams = _open_streams("t" in letters, "i" in letters)

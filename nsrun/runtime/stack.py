@@ -706,6 +706,11 @@ def plan_changes(stack: Stack) -> Changes:
         if _joined(member, wanted) - set(same):
             # Its pid will be another one, and the namespaces that it shares.
             continue
+        logging = member.spec.logging
+        kept = (container.record.log_size, container.record.log_files)
+        if kept != (logging.max_size, logging.files):
+            # The monitor has these, no plan does.
+            continue
         made = detached.planned(member.spec, detached.socket_of(container.folder))
         differs = _differs(container, made.plan)
         if differs is not None and differs <= {names.ORIGIN}:

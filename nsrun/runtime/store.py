@@ -51,8 +51,9 @@ class Record:
     """container.json: what does not change while the container is there.
 
     ``created`` is in nanoseconds since 1970; ``stop_timeout`` in nanoseconds. ``log_size`` is in
-    bytes, 0 for a log that is never rotated. ``spec``: the absolute path, ``-`` for standard
-    input; ``sha256`` of its text. ``remove``: the folder goes with the container's end.
+    bytes, 0 for a log that is never rotated; ``log_files`` 0 for no log. ``spec``: the absolute
+    path, ``-`` for standard input; ``sha256`` of its text. ``remove``: the folder goes with the
+    container's end.
     """
 
     id: str
@@ -395,6 +396,18 @@ def log_files(place: str) -> Iterator[str]:
         yield os.path.join(place, f"log.{number}")
     if os.path.exists(os.path.join(place, "log")):
         yield os.path.join(place, "log")
+
+
+def lost(place: str) -> tuple[int, str] | None:
+    """How many lines could not be written to the log since its last one, and why; None where it
+    lacks none, or has said so itself."""
+    try:
+        with open(os.path.join(place, "lost"), encoding="ascii") as file:
+            lines, error = (int(word) for word in file.read().split())
+    # Told in the log by now; or its first line is being lost.
+    except (FileNotFoundError, ValueError):
+        return None
+    return lines, os.strerror(error)
 
 
 def line_of(text: str) -> Line:

@@ -62,6 +62,7 @@ _FIELDS: dict[str, Callable[[Reader, Value, str], Any]] = {
     "stop_signal": build_process.signal,
     "stop_timeout": build_process.duration,
     "timeout": build_process.duration,
+    "logging": build_process.logging,
     "capabilities": build_process.capabilities,
     "no_new_privileges": _as_written,
     "profile": _as_written,

@@ -11,13 +11,16 @@ from nsrun.diag import NsrunError
 from nsrun.kernel.abi import ID_MAX, RLIM_INFINITY
 from nsrun.spec import names
 from nsrun.spec.envfile import read_env_file
-from nsrun.spec.model import Capabilities, Hook, Hooks, Landlock, Rlimit, User
+from nsrun.spec.model import Capabilities, Hook, Hooks, Landlock, Logging, Rlimit, User
 from nsrun.spec.path import item_path, key_path
 from nsrun.spec.reader import Reader, Value
-from nsrun.spec.units import parse_duration, parse_mode
+from nsrun.spec.units import parse_duration, parse_mode, parse_size
 from nsrun.spec.words import quote
 
 _DIGITS = re.compile(r"[0-9]+")
+# A log's longest line has 8 KiB, and its time.
+LOG_SIZE_MIN = 16 << 10
+LOG_SIZE_MAX = (1 << 63) - 1
 _SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 
 
@@ -101,6 +104,30 @@ def user(reader: Reader, value: Value, path: str) -> User:
         return User(uid=value)
     uid, colon, gid = value.partition(":")
     return User(uid=_id(reader, uid, path), gid=_id(reader, gid, path) if colon else None)
+
+
+def logging(reader: Reader, value: Value, path: str) -> Logging:
+    made = Logging(
+        driver=value.get("driver", "file"),
+        max_size=parse_size(value["max_size"]) if "max_size" in value else Logging().max_size,
+        max_files=value.get("max_files", Logging().max_files),
+    )
+    if made.max_size and not LOG_SIZE_MIN <= made.max_size <= LOG_SIZE_MAX:
+        reader.problem(
+            "NS203",
+            key_path(path, "max_size"),
+            f"`max_size: {value['max_size']}` cannot be the size of a log",
+            label="16k at least, which holds its longest line; 0 is no limit",
+        )
+    for key in ("max_size", "max_files"):
+        if made.driver == "none" and key in value:
+            reader.problem(
+                "NS318",
+                key_path(path, key),
+                f"`{key}` is about a log, and `driver: none` keeps none",
+                key=True,
+            )
+    return made
 
 
 def _umask(reader: Reader, value: str, path: str) -> int:

@@ -437,6 +437,21 @@ class Resources:
     unified: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Logging:
+    """Where the output of a container goes that is left running: ``none`` keeps nothing, ``file``
+    at most ``max_files`` files of ``max_size`` bytes; 0 bytes is no limit, and one file."""
+
+    driver: Literal["file", "none"] = "file"
+    max_size: int = 10 << 20
+    max_files: int = 3
+
+    @property
+    def files(self) -> int:
+        """How many there are at most, 0 for none."""
+        return self.max_files if self.driver == "file" else 0
+
+
 PathList = Literal["default", "none"] | tuple[str, ...]
 
 
@@ -474,6 +489,7 @@ class Spec:
     stop_signal: str = "SIGTERM"
     stop_timeout: int = 10 * SECOND
     timeout: int = 0
+    logging: Logging = Logging()
     capabilities: Capabilities = Capabilities()
     no_new_privileges: bool = True
     seccomp: Seccomp = "default"

@@ -27,6 +27,7 @@ SYNONYMS = {
     "nonewprivileges": "no_new_privileges", "volumes": "mounts", "working_dir": "cwd",
     "readonlypaths": "readonly_paths", "oomscoreadj": "oom_score_adj", "workdir": "cwd",
     "uidmappings": "idmap", "gidmappings": "idmap", "stop_grace_period": "stop_timeout",
+    "max-size": "max_size", "max-file": "max_files", "max_file": "max_files",
 }  # fmt: skip
 # The titles of the two documents themselves.
 _WHOLE = ("nsrun container", "nsrun stack")

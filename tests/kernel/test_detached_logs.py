@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import random
 import re
@@ -93,11 +92,8 @@ def test_any_bytes_are_split_into_lines(c: Containers) -> None:
 
 def test_rotation_and_what_follows_it(c: Containers) -> None:
     c.up("read x; i=0; while [ $i -lt 1000 ]; do i=$((i+1)); echo $i; done; echo end; sleep 60",
-         stdin="open", init=True)  # fmt: skip
-    c.ok("stop", "c")
-    record = c.folder() / "container.json"
-    record.write_text(json.dumps({**json.loads(record.read_text()), "log_size": 8192}))
-    c.ok("start", "c")
+         "--log-opt", "max-file=3", stdin="open", init=True,
+         logging={"max_size": "16k", "max_files": 7})  # fmt: skip
     following = c.runner.start("logs", "-f", "c")
     writing = c.runner.start("attach", "c", stdout=subprocess.DEVNULL)
     assert writing.stdin is not None
@@ -109,7 +105,7 @@ def test_rotation_and_what_follows_it(c: Containers) -> None:
     writing.communicate(timeout=10)
     files = {path.name: path.stat().st_size for path in c.folder().glob("log*")}
     assert set(files) == {"log", "log.1", "log.2"}
-    assert max(files.values()) <= 8192
+    assert max(files.values()) <= 16384
     # One that follows may be too slow for what is thrown away, but takes nothing twice and keeps
     # the order.
     numbers = [int(word) for word in seen[:-1]]
@@ -119,6 +115,20 @@ def test_rotation_and_what_follows_it(c: Containers) -> None:
     first = int(kept[0])
     assert kept[:-1] == [str(n) for n in range(first, 1001)]
     assert numbers[-1] == 1000
+
+
+def test_no_log_is_kept_where_none_is_wanted(c: Containers) -> None:
+    c.up("while read x; do echo got $x; done", stdin="open", logging={"driver": "none"})
+    attached = c.runner.run("attach", "c", stdin="word\n")
+    assert (attached.status, attached.stdout) == (0, "got word\n")
+    result = c("logs", "-f", "c")
+    assert (result.status, result.stdout) == (0, "")
+    assert result.stderr == "warning: c keeps no log (logging.driver: none)\n"
+    assert {p.name for p in c.folder().iterdir()} == {"container.json", "plan", "lock", "exit"}
+    for words in (["--log-opt", "max_size=1k"], ["--log-opt", "driver=syslog"],
+                  ["--log-opt", "max-file=0"], ["--log-opt", "max_size"]):  # fmt: skip
+        refused = c.run("true", *words, name="d")
+        assert (refused.status, "error[NS002]: a log has no" in refused.stderr) == (125, True)
 
 
 def test_what_is_typed_before_leaving_arrives(c: Containers) -> None:
@@ -211,33 +221,68 @@ def small(root_c: Containers) -> Iterator[Containers]:
         place.rmdir()
 
 
+# A line for each that is read.
+ONE_EACH = "seq 1 9000; echo through >&2; while read x; do echo $x; done; exit 6"
+
+
+def disk_is_full(c: Containers) -> bool:
+    return os.statvfs(c.state).f_bavail == 0
+
+
 @requires("root")
 def test_on_a_full_disk_it_goes_on(small: Containers) -> None:
     c = small
-    c.up("seq 1 9000; echo through >&2; read x; exit 6", stdin="open")
-
-    def is_full() -> bool:
-        found = os.statvfs(c.state)
-        return found.f_bavail == 0
-
-    assert wait_for(is_full)
+    c.run(ONE_EACH, stdin="open").ok()
+    assert wait_for(lambda: disk_is_full(c) and (c.folder() / "lost").exists())
     assert c.ps()["c"]["status"] == "running"
     result = c("logs", "c")
     lines = result.stdout.splitlines()
     assert lines[:3] == ["1", "2", "3"]
     # Lines are lost, none is broken.
     numbers = [int(line) for line in lines]
-    assert numbers == sorted(set(numbers))
     assert numbers == list(range(1, len(numbers) + 1))
-    assert c.runner.run("attach", "c", stdin="go\n").status == 6
+    assert re.search(
+        r"warning: \d+ lines were lost at the end of the log: No space left", result.stderr
+    )
+    # No other can be made there, and that is said.
+    refused = c.run("true", name="late")
+    assert refused.status == 125
+    assert "No space left on device" in refused.stderr
+    assert "Traceback" not in refused.stderr
+    assert set(c.ps()) == {"c"}
+    # When there is room again, the log says what it lacks and goes on.
+    subprocess.run(["mount", "-o", "remount,size=512k", str(c.state)], check=True)
+    assert c.runner.run("attach", "c", stdin="again\nmore\n").status == 6
     c.until_over()
     one = c.ps()["c"]
     assert (one["status"], one["exit_status"]) == ("exited", 6)
     assert one["finished"] >= one["started"] > 0
-    # No other can be made there, and that is said.
-    result = c.run("true", name="late")
-    assert result.status == 125
-    assert "No space left on device" in result.stderr
-    assert "Traceback" not in result.stderr
-    assert set(c.ps()) == {"c"}
+    result = c("logs", "c")
+    *_, again, more = result.stdout.splitlines()
+    assert (again, more) == ("again", "more")
+    told = [line for line in c.log().splitlines() if " stderr F:lost " in line]
+    found = [int(re.findall(r"F:lost (\d+) lines? w\w+ lost here: ENOSPC$", t)[0]) for t in told]
+    kept = len(result.stdout.splitlines()) - 2 + ("through" in result.stderr)
+    assert sum(found) == 9001 - kept > 0
+    assert not list(c.folder().glob("*lost"))
     assert c.ok("rm", "c") == "c\n"
+
+
+@requires("root")
+def test_what_was_lost_is_told_after_the_next_start(small: Containers) -> None:
+    """Also where there was no room to say so until the end."""
+    c = small
+    c.up("seq 1 9000")
+    c.until_over()
+    one = c.ps()["c"]
+    assert (one["status"], one["exit_status"]) == ("exited", 0)
+    assert "lines were lost at the end of the log" in c("logs", "c").stderr
+    lost, _ = (c.folder() / "lost").read_text().split()
+    written = len(c("logs", "c").stdout.splitlines())
+    assert written + int(lost) == 9000
+    subprocess.run(["mount", "-o", "remount,size=1m", str(c.state)], check=True)
+    c.ok("start", "c")
+    c.until_over()
+    result = c("logs", "c")
+    assert result.stderr == f"{lost} lines were lost here: ENOSPC\n"
+    assert len(result.stdout.splitlines()) == written + 9000

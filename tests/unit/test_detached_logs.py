@@ -121,9 +121,16 @@ def test_rotation(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} == set(texts)
 
 
-@pytest.mark.parametrize("files", [1, 0])
-def test_rotation_with_one_file(folder: Path, files: int) -> None:
-    log = monitor._Log(100, files)
+def test_no_file_at_all(folder: Path) -> None:
+    log = monitor._Log(100, 0)
+    log.take("stdout", b"x\n" * 100)
+    log.rest()
+    log.close()
+    assert not list(folder.iterdir())
+
+
+def test_rotation_with_one_file(folder: Path) -> None:
+    log = monitor._Log(100, 1)
     for number in range(9):
         log.take("stdout", b"%d\n" % number)
     (folder / "log").unlink()

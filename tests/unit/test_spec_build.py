@@ -19,6 +19,7 @@ from nsrun.spec.model import (
     Hook,
     IdMap,
     IdRange,
+    Logging,
     Mount,
     Namespace,
     NamespaceType,
@@ -399,6 +400,7 @@ sysctl: {net.ipv4.ip_forward: 1, x-a: 2}
 masked_paths: none
 readonly_paths: [/a, /b//c]
 oom_score_adj: -5
+logging: {max_size: 1m, max_files: 5}
 labels: {team: infra, version: 1.10}
 hooks:
   prestart: [{path: ./a, args: [a, 1], env: [A=b], timeout: 2s}]
@@ -413,6 +415,7 @@ hooks:
         "SIGINT", SECOND // 2, 300 * SECOND,
     )  # fmt: skip
     assert (found.no_new_privileges, found.oom_score_adj) == (False, -5)
+    assert found.logging == Logging(max_size=1 << 20, max_files=5)
     assert dict(found.sysctl) == {"net.ipv4.ip_forward": "1"}
     assert (found.masked_paths, found.readonly_paths) == ("none", ("/a", "/b/c"))
     assert dict(found.labels) == {"team": "infra", "version": "1.10"}
@@ -431,6 +434,8 @@ hooks:
         ('hostname: "a\\0b"', "NS203"), ('command: ["a\\0"]', "NS203"), ('rootfs: "a\\0"', "NS203"),
         ('sysctl: {net.a: "1\\0"}', "NS203"), ("hooks: {prestart: [{path: a, env: [A]}]}", "NS203"),
         ("namespaces: [{type: time, boottime: 9999999999h}]", "NS203"),
+        ("logging: {max_size: 16383}", "NS203"), ("logging: {max_size: 9999999999g}", "NS203"),
+        ("logging: {driver: none, max_files: 2}", "NS318"),
     ],
 )  # fmt: skip
 def test_refused(text: str, code: str) -> None:
