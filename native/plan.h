@@ -137,6 +137,10 @@ enum fail_kind {
 #ifdef __NR_bind
 _Static_assert(__NR_bind == 49, "nsrun/kernel/abi.py: bind");
 #endif
+#define NR_bpf 321
+#ifdef __NR_bpf
+_Static_assert(__NR_bpf == 321, "nsrun/kernel/abi.py: bpf");
+#endif
 #define NR_capget 125
 #ifdef __NR_capget
 _Static_assert(__NR_capget == 125, "nsrun/kernel/abi.py: capget");
@@ -559,6 +563,10 @@ _Static_assert(__NR_write == 1, "nsrun/kernel/abi.py: write");
 #define NR_bind 200
 #ifdef __NR_bind
 _Static_assert(__NR_bind == 200, "nsrun/kernel/abi.py: bind");
+#endif
+#define NR_bpf 280
+#ifdef __NR_bpf
+_Static_assert(__NR_bpf == 280, "nsrun/kernel/abi.py: bpf");
 #endif
 #define NR_capget 90
 #ifdef __NR_capget

@@ -14,6 +14,7 @@ from enum import IntEnum, IntFlag
 _MACHINES = ("x86_64", "aarch64")
 _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "bind": (49, 200),
+    "bpf": (321, 280),
     "capget": (125, 90),
     "capset": (126, 91),
     "chdir": (80, 49),
@@ -641,6 +642,47 @@ class Keyctl(IntEnum):
     """linux/keyctl.h"""
 
     KEYCTL_JOIN_SESSION_KEYRING = 1
+
+
+class BpfCommand(IntEnum):
+    """linux/bpf.h, enum bpf_cmd: bpf(2)"""
+
+    BPF_PROG_LOAD = 5
+    BPF_PROG_ATTACH = 8
+
+
+class BpfProgType(IntEnum):
+    """linux/bpf.h, enum bpf_prog_type"""
+
+    BPF_PROG_TYPE_CGROUP_DEVICE = 15
+
+
+class BpfAttachType(IntEnum):
+    """linux/bpf.h, enum bpf_attach_type"""
+
+    BPF_CGROUP_DEVICE = 6
+
+
+class BpfAttachFlag(IntFlag):
+    """linux/bpf.h: flags of BPF_PROG_ATTACH"""
+
+    BPF_F_ALLOW_OVERRIDE = 1
+    BPF_F_ALLOW_MULTI = 2
+
+
+class BpfDeviceAccess(IntFlag):
+    """linux/bpf.h, BPF_DEVCG_ACC_*: the upper half of access_type"""
+
+    BPF_DEVCG_ACC_MKNOD = 1
+    BPF_DEVCG_ACC_READ = 2
+    BPF_DEVCG_ACC_WRITE = 4
+
+
+class BpfDeviceType(IntEnum):
+    """linux/bpf.h, BPF_DEVCG_DEV_*: the lower half of access_type"""
+
+    BPF_DEVCG_DEV_BLOCK = 1
+    BPF_DEVCG_DEV_CHAR = 2
 
 
 class FlockOperation(IntFlag):

@@ -492,9 +492,7 @@ def seccomp_filter(program: bytes, sflags: int) -> Call:
     text = f"{{filter {count} instructions, sha256:{digest}}}"
     fprog = Bytes(_FPROG.pack(count, 0), text, pointers=(Pointer(8, Bytes(program, text)),))
     operation = enum(abi.SeccompOperation.SECCOMP_SET_MODE_FILTER)
-    return Call(
-        name="seccomp", args=(operation, flags(sflags, abi.SeccompFlag), fprog), result=0
-    )
+    return Call(name="seccomp", args=(operation, flags(sflags, abi.SeccompFlag), fprog), result=0)
 
 
 def seccomp_programs(call: Call) -> list[tuple[bytes, int]]:
@@ -536,6 +534,50 @@ def landlock_add_rule(ruleset: Reg, below: Reg, allowed: int) -> Call:
 def landlock_restrict_self(ruleset: Reg) -> Call:
     """landlock_restrict_self(2): from here on, for this process and its children."""
     return Call(name="landlock_restrict_self", args=(ruleset, Int(0)))
+
+
+# union bpf_attr of linux/bpf.h, as far as each command needs it: prog_type, insn_cnt, insns,
+# license, log_level, log_size, log_buf, kern_version, prog_flags, prog_name; and target_fd,
+# attach_bpf_fd, attach_type, attach_flags.
+_BPF_LOAD = struct.Struct("=IIQQIIQII16s")
+_BPF_ATTACH = struct.Struct("=IIII")
+
+
+def bpf_prog_load(kind: abi.BpfProgType, program: bytes, name: str, *, save: Reg) -> Call:
+    """bpf(2): ``program``, a sequence of struct bpf_insn, is proven and taken by the kernel.
+
+    ``name`` is at most 15 bytes, and tools show it. It lives until its last descriptor and its last
+    place are gone.
+    """
+    count, rest = divmod(len(program), 8)
+    assert count and not rest
+    digest = hashlib.sha256(program).hexdigest()[:8]
+    text = f"{count} instructions, sha256:{digest}"
+    attr = Bytes(
+        _BPF_LOAD.pack(kind, count, 0, 0, 0, 0, 0, 0, 0, name.encode()),
+        f"{{{kind.name}, {text}, {name}}}",
+        pointers=(Pointer(8, Bytes(program, text)), Pointer(16, Bytes(b"GPL\0", "GPL"))),
+    )
+    command = enum(abi.BpfCommand.BPF_PROG_LOAD)
+    return Call(name="bpf", args=(command, attr, Int(_BPF_LOAD.size)), save=save)
+
+
+def bpf_prog_attach(
+    target: Reg, program: Reg, kind: abi.BpfAttachType, aflags: abi.BpfAttachFlag
+) -> Call:
+    """bpf(2): ``program`` is asked for what happens in the control group ``target`` and below.
+
+    Until the group is gone. With BPF_F_ALLOW_MULTI the programs of the groups above are asked too,
+    and all must agree.
+    """
+    words = (kind.name, f"%{target.name}", f"%{program.name}", abi.flag_text(aflags, type(aflags)))
+    attr = Bytes(
+        _BPF_ATTACH.pack(0, 0, kind, aflags),
+        f"{{{', '.join(words)}}}",
+        holes=(Hole(0, 4, target), Hole(4, 4, program)),
+    )
+    command = enum(abi.BpfCommand.BPF_PROG_ATTACH)
+    return Call(name="bpf", args=(command, attr, Int(_BPF_ATTACH.size)))
 
 
 def keyctl_join_session() -> Call:

@@ -13,9 +13,18 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from nsrun.kernel import abi, calls
-from nsrun.kernel.abi import AtFlag, CloneFlag, Magic, OpenFlag
+from nsrun.kernel.abi import (
+    AtFlag,
+    BpfAttachFlag,
+    BpfAttachType,
+    BpfProgType,
+    CloneFlag,
+    Magic,
+    OpenFlag,
+)
 from nsrun.kernel.facts import CgroupFolder, Facts
 from nsrun.kernel.values import Reg
+from nsrun.plan.device_program import DeviceRule, device_program
 from nsrun.plan.draft import Draft
 from nsrun.plan.model import UndoWhen
 from nsrun.plan.ops import Op
@@ -42,13 +51,15 @@ class Limit:
 
 @dataclass(slots=True, kw_only=True)
 class Group:
-    """The container's group in one hierarchy."""
+    """The container's group in one hierarchy. ``devices``: the rules of version 2, which are no
+    file there; None without any."""
 
     folder: CgroupFolder
     is_v2: bool
     at: str
     controllers: list[str] = field(default_factory=list)
     limits: list[Limit] = field(default_factory=list)
+    devices: tuple[DeviceRule, ...] | None = None
 
 
 def group_name(container: str) -> str:
@@ -111,7 +122,6 @@ def groups_for(
         *_devices(draft, facts, resources),
         *_pages(resources),
         *_unified(resources),
-        *(_device_rules(draft, facts) if narrows_devices(draft.spec) else ()),
     ]
     for controller, v1, v2 in wants:
         at = (v1 or v2)[0].at
@@ -134,6 +144,8 @@ def groups_for(
             if inherit and controller == "cpuset" and not is_v2:
                 group.limits += _inherited_cpuset(folder, resources)
         group.limits += v2 if is_v2 else v1
+    if narrows_devices(draft.spec):
+        _narrow_devices(draft, facts, made)
     return list(made.values())
 
 
@@ -199,22 +211,57 @@ def _inherited_cpuset(folder: CgroupFolder, resources: Resources) -> list[Limit]
     ]
 
 
-def _device_rules(draft: Draft, facts: Facts) -> Iterator[Want]:
-    """Kernel, version 1: everything is forbidden, and what a rule allows adds up."""
-    given: dict[str, Limit] = {}
+def _narrow_devices(draft: Draft, facts: Facts, made: dict[str, Group]) -> None:
+    """Rules of version 1 where its hierarchy is there: then version 2 is the machine's for other
+    things. Else a program, which only who may load it can have."""
+    rules = _device_rules(draft, facts)
+    found = facts.cgroups
+    old = found.v1.get("devices") if found is not None else None
+    new = found.v2 if found is not None else None
+    folder = old or new
+    if folder is None:
+        _refuse_controller(draft, facts, "devices", "devices", v2_alone=False)
+        return
+    group = made.setdefault(folder.path, Group(folder=folder, is_v2=old is None, at="devices"))
+    if old is None:
+        _require_programs(draft, facts)
+        group.devices = tuple(rule for rule, _ in rules)
+        return
+    group.controllers.append("devices")
+    # Kernel, version 1: everything is forbidden, and what a rule allows adds up.
+    group.limits.append(Limit(file="devices.deny", text="a", at="devices"))
+    group.limits += [Limit(file="devices.allow", text=str(rule), at=at) for rule, at in rules]
+
+
+def _device_rules(draft: Draft, facts: Facts) -> list[tuple[DeviceRule, str]]:
+    """What is allowed, and the place in the spec that wants it."""
+    given: dict[tuple[str, str], tuple[DeviceRule, str]] = {}
     for device in draft.spec.devices:
         fact = facts.paths.get(device.source)
         if fact is not None and (fact.block or fact.character):
-            name = f"b {fact.block}" if fact.block else f"c {fact.character}"
-            text = f"{name} {device.permissions}"
-            given[name] = Limit(file="devices.allow", text=text, at=device.path)
+            kind, numbers = ("b", fact.block) if fact.block else ("c", fact.character)
+            rule = DeviceRule(kind=kind, numbers=numbers, access=device.permissions)
+            given[kind, numbers] = (rule, device.path)
     usual = [
-        Limit(file="devices.allow", text=f"c {rule} rwm", at="devices")
-        for rule in _USUAL_DEVICES
-        if f"c {rule}" not in given
+        (DeviceRule(kind="c", numbers=numbers, access="rwm"), "devices")
+        for numbers in _USUAL_DEVICES
+        if ("c", numbers) not in given
     ]
-    first = Limit(file="devices.deny", text="a", at="devices")
-    yield "devices", [first, *usual, *given.values()], []
+    return [*usual, *given.values()]
+
+
+def _require_programs(draft: Draft, facts: Facts) -> None:
+    """Kernel: CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, in the first user namespace."""
+    needed = {abi.Capability.CAP_BPF, abi.Capability.CAP_NET_ADMIN}
+    if abi.Capability.CAP_SYS_ADMIN in facts.permitted or needed <= facts.permitted:
+        return
+    draft.refuse(
+        "NS402",
+        "device rules of cgroup v2 are not permitted",
+        "devices",
+        "leave `permissions` away, or give `rw`",
+        why=f"their program needs CAP_BPF and CAP_NET_ADMIN, which uid {facts.uid} does not have",
+    )
 
 
 def _devices(draft: Draft, facts: Facts, resources: Resources) -> Iterator[Want]:
@@ -271,9 +318,7 @@ def _unified(resources: Resources) -> Iterator[Want]:
         yield file.partition(".")[0], [], [Limit(file=file, text=text, at=at)]
 
 
-def _folder(
-    facts: Facts, controller: str, *, v2_alone: bool
-) -> tuple[CgroupFolder, bool] | None:
+def _folder(facts: Facts, controller: str, *, v2_alone: bool) -> tuple[CgroupFolder, bool] | None:
     found = facts.cgroups
     if found is None:
         return None
@@ -340,7 +385,28 @@ def _make(draft: Draft, facts: Facts, group: Group) -> Reg:
             at=limit.at,
             rule=limit.rule,
         )
+    if group.devices is not None:
+        _attach_rules(draft, group.devices, own)
     return procs
+
+
+def _attach_rules(draft: Draft, rules: tuple[DeviceRule, ...], own: Reg) -> None:
+    """The group holds the program, so that no undo is needed: it goes with it."""
+    program = draft.reg("device_rules")
+    draft.parent(
+        f"forbid every device but {', '.join(map(str, rules))}",
+        calls.bpf_prog_load(
+            BpfProgType.BPF_PROG_TYPE_CGROUP_DEVICE,
+            device_program(rules),
+            "nsrun_devices",
+            save=program,
+        ),
+        calls.bpf_prog_attach(
+            own, program, BpfAttachType.BPF_CGROUP_DEVICE, BpfAttachFlag.BPF_F_ALLOW_MULTI
+        ),
+        calls.close(program),
+        at="devices",
+    )
 
 
 def _words(limit: Limit) -> str:

@@ -237,8 +237,30 @@ def test_less_than_read_and_write_takes_device_rules() -> None:
     assert "c 1:3 rwm" in rules and "c 136:* rwm" in rules
     assert rules[-2:] == ["c 10:229 rwm", "c 1:5 r"]
     assert "c 1:5 rwm" not in rules
+
+
+def test_version_2_takes_a_program() -> None:
+    narrowed = {"path": "/dev/zero", "permissions": "r"}
+    plan = given("/dev/fuse", narrowed, cgroups=v2())
+    action = only(plan, "forbid every device but")
+    assert action.what.endswith(", c 136:* rwm, c 10:229 rwm, c 1:5 r")
+    load, attach, close = lines(action)
+    assert "bpf(BPF_PROG_LOAD, {BPF_PROG_TYPE_CGROUP_DEVICE, " in load
+    assert "bpf(BPF_PROG_ATTACH, {BPF_CGROUP_DEVICE, %cgroup, %device_rules," in attach
+    assert close == "close(%device_rules)"
+    # It holds before anybody can be in the group.
+    order(plan, Track.PARENT, "make the control group", "forbid every device", "start the child")
+    # A machine with both has its rules in version 1.
+    both = Cgroups(v1=v1("devices").v1, v2=v2().v2)
+    assert not calls_of(given(narrowed, cgroups=both), "bpf")
+    assert "/sys/fs/cgroup/devices/" in only(
+        given(narrowed, cgroups=both), "make the control group"
+    ).what  # fmt: skip
+    user = knowing(ORDINARY, paths={"/dev/zero": ZERO}, cgroups=v2())
+    found = refused(user, namespaces=["user", "mount"], devices=[narrowed])
+    assert found == [("NS402", "devices")]
     with pytest.raises(NsrunError) as caught:
-        given({"path": "/dev/zero", "permissions": "r"}, cgroups=v2())
+        given(narrowed, cgroups=Cgroups())
     assert [d.code for d in caught.value.diagnostics] == ["NS401"]
 
 
