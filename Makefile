@@ -9,7 +9,7 @@ NSRUN := $(VENV)/bin/nsrun
 SPEC := specs/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test matrix sweep check bench fuzz native generate golden clean
+.PHONY: help setup demo test matrix vm sweep check bench fuzz native generate golden clean
 
 help:
 	@sed -n 's/^# //p' Makefile | sed '/^PYTHON/d'
@@ -44,6 +44,13 @@ test: setup
 # The same with every test in every pair of user and executor, where `make test` has two of the four.
 matrix: setup
 	NSRUN_MUST_WORK=1 NSRUN_MATRIX=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
+
+# In a small virtual machine whose control groups are of version 2 alone: qemu, which `make setup` does
+# not install, and Debian's kernel, unpacked into build/vm. VM_TESTS=... for others, -k too.
+VM_TESTS ?=
+vm: setup
+	@if command -v qemu-system-x86_64 >/dev/null; then tools/vm_kernel; fi
+	NSRUN_MUST_WORK=1 $(VENV)/bin/python -m tests.vm $(VM_TESTS)
 
 # A fault at every step of every plan in specs/: minutes, not for every change.
 sweep: setup
