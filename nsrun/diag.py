@@ -8,7 +8,7 @@ module of nsrun.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 
@@ -78,17 +78,42 @@ def sort_key(diagnostic: Diagnostic) -> tuple[str, int, int, str]:
     return (span.file, span.line, span.column, diagnostic.code)
 
 
+# More messages than anyone reads; a file made to hurt would have one for each of its values, and
+# the search for what was meant costs a millisecond each.
+MAX_SHOWN = 100
+MORE = "there are more errors than shown"
+
+
+def with_more(found: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """``found`` with the remark that there are more."""
+    *others, last = found
+    if MORE in last.notes:
+        return (*others, last)
+    return (*others, replace(last, notes=(*last.notes, MORE)))
+
+
 @dataclass(slots=True)
 class Collector:
-    """Gathers diagnostics, so that all of them are shown at once."""
+    """Gathers diagnostics, so that all of them are shown at once.
+
+    Of more errors than :data:`MAX_SHOWN`, :meth:`add` and :meth:`extend` raise an
+    :class:`NsrunError` with the first; more warnings than that are dropped.
+    """
 
     diagnostics: list[Diagnostic] = field(default_factory=list)
 
     def add(self, diagnostic: Diagnostic) -> None:
+        if len(self.diagnostics) >= MAX_SHOWN:
+            alike = [d for d in self.diagnostics if d.is_error == diagnostic.is_error]
+            if len(alike) >= MAX_SHOWN:
+                if diagnostic.is_error:
+                    raise NsrunError(with_more(self.sorted()))
+                return
         self.diagnostics.append(diagnostic)
 
     def extend(self, diagnostics: Iterable[Diagnostic]) -> None:
-        self.diagnostics.extend(diagnostics)
+        for diagnostic in diagnostics:
+            self.add(diagnostic)
 
     @property
     def failed(self) -> bool:
@@ -158,6 +183,7 @@ CODES: dict[str, str] = {
     "NS408": "the native executor is not installed",
     "NS409": "a file system that others use would be changed",
     "NS410": "a program that nsrun runs is not installed",
+    "NS411": "the executor cannot be copied into memory",
     "NS501": "a step failed",
     "NS502": "the child ended before the command ran",
     "NS503": "a helper program failed",

@@ -39,7 +39,7 @@ A spec is one YAML file. A file with a top-level `containers:` is a *stack*, any
   home. Paths inside the container are absolute.
 - Sizes are bytes or `64k`, `512m`, `2g` (powers of 1024). Durations are seconds or `500ms`, `10s`,
   `1m30s`, `2h`. Modes are octal strings: `"0755"`.
-- Limits: 1 MiB of text, 64 levels, 100 000 values after aliases are expanded.
+- Limits: 1 MiB of text, 64 levels, 20 000 values after aliases are expanded.
 """
 
 

@@ -73,10 +73,11 @@ def _read(file: str, inputs: Inputs, specs: list[Spec], bridges: list[Bridge]) -
     from nsrun.cli.inputs import load_spec
     from nsrun.render.graph import Bridge
 
-    if not stacks.holds_stack(file, inputs):
-        specs.append(load_spec(file, None, inputs))
+    document = stacks.source(file, inputs)
+    if not stacks.is_stack(document):
+        specs.append(load_spec(file, None, inputs, document))
         return
-    stack = stacks.load(file, inputs)
+    stack = stacks.load(file, inputs, document)
     specs += (member.spec for member in stack.members)
     bridges += (
         Bridge(name=n.bridge, network=n.name, addresses=n.gateways, masquerade=n.masquerade)

@@ -14,6 +14,7 @@ from nsrun.spec.values import NOTHING, Inputs
 
 if TYPE_CHECKING:
     from nsrun.plan.model import Plan
+    from nsrun.spec.document import Document
     from nsrun.spec.model import Spec
 
 # A plan is some tens of kilobytes; what is larger than this is none.
@@ -60,22 +61,32 @@ def inputs_of_words(words: Sequence[str], folder: str) -> Inputs:
 
 
 def load_spec(
-    file: str, command: tuple[str, ...] | None = None, inputs: Inputs = NOTHING
+    file: str,
+    command: tuple[str, ...] | None = None,
+    inputs: Inputs = NOTHING,
+    document: Document | None = None,
 ) -> Spec:
-    """The spec in ``file``; its warnings are printed. ``command`` replaces its own.
+    """The spec in ``file``; its warnings are printed. ``command`` replaces its own, ``document`` is
+    the file's, where it has been read already.
 
     Raises NsrunError with everything that is wrong with it.
     """
-    from nsrun.spec.load import load
+    from nsrun.spec.load import load, load_document
 
-    spec, warnings = load(file, command, inputs)
+    if document is not None:
+        spec, warnings = load_document(document, command)
+    else:
+        spec, warnings = load(file, command, inputs)
     if warnings:
         report(warnings)
     return spec
 
 
 def load_plan(
-    file: str, command: tuple[str, ...] | None = None, inputs: Inputs = NOTHING
+    file: str,
+    command: tuple[str, ...] | None = None,
+    inputs: Inputs = NOTHING,
+    document: Document | None = None,
 ) -> Plan:
     """The plan of the spec in ``file``, or the plan that ``file`` itself holds; verified.
 
@@ -89,7 +100,7 @@ def load_plan(
     if not is_plan(file):
         from nsrun.runtime.launch import plan_for
 
-        return plan_for(load_spec(file, command, inputs))
+        return plan_for(load_spec(file, command, inputs, document))
     _refuse_command(file, command)
     from nsrun.plan.codec import loads
     from nsrun.plan.verify import verify

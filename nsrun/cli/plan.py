@@ -10,6 +10,7 @@ from nsrun.cli.parser import add_color, add_inputs, add_spec, examples
 
 if TYPE_CHECKING:
     from nsrun.plan.model import Plan
+    from nsrun.spec.document import Document
     from nsrun.spec.values import Inputs
 
 
@@ -37,12 +38,13 @@ nsrun plan --json specs/quickstart.yaml > quickstart.plan.json
 
 def main(args: argparse.Namespace) -> int:
     from nsrun.cli.inputs import inputs_of, load_plan
-    from nsrun.cli.stacks import holds_stack
+    from nsrun.cli.stacks import is_stack, source
 
     inputs = inputs_of(args)
-    if args.command is None and holds_stack(args.spec, inputs):
-        return _stack(args, inputs)
-    _print(args, load_plan(args.spec, args.command, inputs))
+    document = source(args.spec, inputs)
+    if args.command is None and document is not None and is_stack(document):
+        return _stack(args, inputs, document)
+    _print(args, load_plan(args.spec, args.command, inputs, document))
     return 0
 
 
@@ -66,12 +68,12 @@ def _print(args: argparse.Namespace, plan: Plan) -> None:
     )
 
 
-def _stack(args: argparse.Namespace, inputs: Inputs) -> int:
+def _stack(args: argparse.Namespace, inputs: Inputs, document: Document) -> int:
     """The plans of a stack, one after the other as `up` would replay them; in JSON a line each."""
     from nsrun.cli.stacks import load
     from nsrun.runtime.stack import plans
 
-    for number, plan in enumerate(plans(load(args.spec, inputs))):
+    for number, plan in enumerate(plans(load(args.spec, inputs, document))):
         if number and not args.json:
             sys.stdout.write("\n")
         _print(args, plan)

@@ -12,6 +12,7 @@ from nsrun.cli.output import report, wants_color
 
 if TYPE_CHECKING:
     from nsrun.diag import Diagnostic
+    from nsrun.spec.document import Document
     from nsrun.spec.stack import Stack
     from nsrun.spec.values import Inputs
 
@@ -19,19 +20,30 @@ if TYPE_CHECKING:
 _COLORS = (39, 208, 76, 170, 220, 45, 141, 214, 114, 81)
 
 
-def holds_stack(file: str, inputs: Inputs | None = None) -> bool:
-    """Whether ``file`` describes several containers; what cannot be read does not."""
+def source(file: str, inputs: Inputs) -> Document | None:
+    """The document in ``file``, None for one that is no spec: a plan, or the standard input.
+
+    Raises NsrunError for a template that cannot be rendered, which takes its time: not twice.
+    """
     from nsrun.diag import NsrunError
-    from nsrun.spec.schema import is_stack
     from nsrun.spec.source import read_source
-    from nsrun.spec.values import NOTHING
+    from nsrun.spec.template import is_template
 
     if file == "-":
-        return False
+        return None
     try:
-        return is_stack(read_source(file, inputs or NOTHING))
+        return read_source(file, inputs)
     except NsrunError:
-        return False
+        if is_template(file, inputs):
+            raise
+        return None
+
+
+def is_stack(document: Document | None) -> bool:
+    """Whether a document describes several containers; None does not."""
+    from nsrun.spec import schema
+
+    return document is not None and schema.is_stack(document)
 
 
 def read(args: argparse.Namespace) -> Stack:
@@ -77,8 +89,9 @@ def _require_name(stack: Stack) -> None:
         )
 
 
-def load(file: str, inputs: Inputs | None = None) -> Stack:
-    """The stack of a file with the containers of all profiles. Raises NsrunError."""
+def load(file: str, inputs: Inputs | None = None, document: Document | None = None) -> Stack:
+    """The stack of a file with the containers of all profiles; ``document``: the file's, where it
+    has been read already. Raises NsrunError."""
     from nsrun.spec.stack_load import load_stack
     from nsrun.spec.values import NOTHING
 
@@ -88,6 +101,7 @@ def load(file: str, inputs: Inputs | None = None) -> Stack:
         volumes=volumes_folder(os.environ),
         inputs=inputs or NOTHING,
         stacks=stacks_folder(),
+        document=document,
     )
     if warnings:
         report(warnings)

@@ -48,15 +48,16 @@ def main(args: argparse.Namespace) -> int:
 
 
 def _check(file: str, inputs: Inputs) -> tuple[Diagnostic, ...]:
-    from nsrun.cli.stacks import holds_stack
-    from nsrun.spec.load import load
+    from nsrun.cli import stacks
+    from nsrun.spec.load import load, load_document
 
     try:
-        if holds_stack(file, inputs):
+        document = stacks.source(file, inputs)
+        if stacks.is_stack(document):
             from nsrun.spec.stack_load import load_stack
 
-            return load_stack(file, all_profiles=True, inputs=inputs)[1]
-        _, warnings = load(file, None, inputs)
+            return load_stack(file, all_profiles=True, inputs=inputs, document=document)[1]
+        _, warnings = load_document(document) if document else load(file, None, inputs)
     except NsrunError as error:
         return error.diagnostics
     return warnings

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 
-from nsrun.diag import Collector, Diagnostic
+from nsrun.diag import Collector, Diagnostic, NsrunError
 from nsrun.kernel.values import Reg, RegKind
 from nsrun.plan.model import Action, Origin, Track, UndoWhen
 from nsrun.plan.ops import Op
@@ -19,6 +19,8 @@ _RULES = {
 }
 _KEY_END = re.compile(r"[.\[]")
 _NOT_IN_NAMES = re.compile(r"[^a-z0-9]+")
+# Of more a listing is no review, and planning them takes seconds.
+MAX_STEPS = 10_000
 
 
 class Draft:
@@ -29,6 +31,7 @@ class Draft:
         self.actions: list[Action] = []
         self.refused = Collector()
         self._names: Counter[str] = Counter()
+        self._steps = 0
 
     def reg(self, base: str, kind: RegKind = RegKind.FD) -> Reg:
         """A new register called after ``base``: ``proc``, then ``proc2``, ``proc3``."""
@@ -56,9 +59,7 @@ class Draft:
 
     def child(self, what: str, *steps: Op, at: str = "", rule: str = "") -> None:
         """An action of the process that becomes the command."""
-        self.actions.append(
-            Action(track=Track.CHILD, what=what, origin=self.origin(at, rule), steps=steps)
-        )
+        self._add(Action(track=Track.CHILD, what=what, origin=self.origin(at, rule), steps=steps))
 
     def parent(
         self,
@@ -70,7 +71,7 @@ class Draft:
         undo_when: UndoWhen = UndoWhen.END,
     ) -> None:
         """An action of the caller's process, and how it is undone."""
-        self.actions.append(
+        self._add(
             Action(
                 track=Track.PARENT,
                 what=what,
@@ -83,7 +84,21 @@ class Draft:
 
     def parent_at(self, position: int, action: Action) -> None:
         """An action of the parent that must come before what is already drafted."""
-        self.actions.insert(position, action)
+        self._add(action, position)
+
+    def _add(self, action: Action, position: int | None = None) -> None:
+        self._steps += len(action.steps) + len(action.undo)
+        if self._steps > MAX_STEPS:
+            origin = action.origin
+            raise NsrunError(
+                Diagnostic(
+                    code="NS104",
+                    summary=f"the spec comes to more than {MAX_STEPS} steps",
+                    span=origin.span or self.spec.span(""),
+                    path=origin.path,
+                )
+            )
+        self.actions.insert(len(self.actions) if position is None else position, action)
 
     def refuse(self, code: str, summary: str, at: str, *help_: str, why: str = "") -> None:
         """Note what this machine or caller cannot do. Drafting goes on, with any value in its

@@ -65,6 +65,10 @@ def _containers(spec: Spec) -> Iterator[str]:
             yield interface.peer.container
 
 
+# Optional binds on one target of which facts are wanted; nobody has as many.
+_ALTERNATIVES = 15
+
+
 def _host_paths(spec: Spec) -> list[str]:
     paths: list[str] = []
     if spec.rootfs is not None:
@@ -83,7 +87,9 @@ def _host_paths(spec: Spec) -> list[str]:
         paths += [*mount.lower, *(p for p in (mount.upper, mount.work) if p is not None)]
         paths += _behind_binds(target, binds)
         if mount.type == "bind":
-            binds.setdefault(target, []).append(mount.source)
+            # One that is there hides those before it; one that is optional may be left out.
+            before = binds.get(target, []) if mount.optional else []
+            binds[target] = [*before[-_ALTERNATIVES:], mount.source]
     return paths
 
 

@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     import yaml
 
 MAX_DEPTH = 64
-MAX_NODES = 100_000
+# A start that is planned in well under a second; a large stack has some thousands.
+MAX_NODES = 20_000
 _CORE = "tag:yaml.org,2002:"
 _SCALAR_TAGS = frozenset(f"{_CORE}{name}" for name in ("int", "float", "bool", "null"))
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -48,6 +49,7 @@ class Composer:
     stack: list[Node] = field(default_factory=list)
     root: Node | None = None
     merged: int = 0
+    values: int = 0
 
     def compose(self) -> Node | None:
         """The document's root, None when there is no document.
@@ -258,6 +260,11 @@ class Composer:
             self.root = node
             return
         parent = self.stack[-1]
+        self.values += parent.kind is NodeKind.LIST or parent.pending is not None
+        if self.values > MAX_NODES:
+            self.fail(
+                self.problem("NS104", f"the document holds more than {MAX_NODES} values", node.span)
+            )
         if parent.kind is NodeKind.LIST:
             parent.items.append(node)
         elif parent.pending is None:

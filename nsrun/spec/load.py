@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from nsrun.diag import Collector, Diagnostic, NsrunError
+from nsrun.diag import MORE, Collector, Diagnostic, NsrunError
 from nsrun.spec.build import BY_ENTRY, build_parts
 from nsrun.spec.check import check
 from nsrun.spec.document import Document
@@ -70,6 +70,9 @@ def _parts(document: Document, command: tuple[str, ...] | None) -> Loaded:
     if is_stack(document):
         report.add(_stack(document))
     if is_stack(document) or not isinstance(document.data, dict):
+        return Loaded(spec=None, diagnostics=_with_values(document, report.sorted()))
+    if any(MORE in d.notes for d in report.diagnostics):
+        # Which entries do not fit is not known of all.
         return Loaded(spec=None, diagnostics=_with_values(document, report.sorted()))
     broken, unread = _unread(document.data, report.diagnostics)
     built = build_parts(document, command, broken, unread)

@@ -9,25 +9,23 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from nsrun.diag import Diagnostic, sort_key
+from nsrun.diag import MAX_SHOWN, Diagnostic, sort_key, with_more
 from nsrun.spec.document import Document
 from nsrun.spec.path import parent_path
 from nsrun.spec.schema_errors import Translator
 from nsrun.spec.schema_fits import ecma, fits, number
 
 if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError
     from jsonschema.protocols import Validator
 
 Schema = dict[str, Any]
 NAMES = ("container", "stack", "plan", "state")
-# More messages than anyone reads; a file made to hurt would have one for each of its values.
-MAX_ERRORS = 100
 
 
 def schema_text(name: str) -> str:
@@ -69,13 +67,12 @@ def validate(document: Document) -> list[Diagnostic]:
     if fits(document.data, schema, {"": schema, **others}):
         return []
     translator = Translator(document, load_schema("container"), load_schema("stack"))
-    found: list[Diagnostic] = []
     errors = _validator(name).iter_errors(cast(Any, document.data))
-    for error in islice(errors, MAX_ERRORS):
-        found.extend(translator.translate(error))
-    if next(errors, None) is not None:
-        found[-1] = replace(found[-1], notes=(*found[-1].notes, "there are more errors than shown"))
-    return sorted(_without_echoes(found), key=sort_key)
+    told = chain.from_iterable(map(translator.translate, errors))
+    found = list(islice(told, MAX_SHOWN))
+    cut = len(found) == MAX_SHOWN and next(told, None) is not None
+    kept = sorted(_without_echoes(found), key=sort_key)
+    return list(with_more(kept)) if cut else kept
 
 
 def _without_echoes(found: list[Diagnostic]) -> Iterator[Diagnostic]:
@@ -98,15 +95,81 @@ def _validator(name: str) -> Validator:
         {"integer": lambda _, value: type(value) is int, "number": lambda _, value: number(value)}
     )
     extend: Any = validators.extend  # has no annotations
-    validator = extend(Draft202012Validator, {"pattern": _pattern}, type_checker=types)
+    own = {
+        "pattern": _pattern,
+        "items": _items,
+        "properties": _properties,
+        "additionalProperties": _additional,
+    }
+    validator = extend(Draft202012Validator, own, type_checker=types)
     container = DRAFT202012.create_resource(load_schema("container"))
     registry: Registry[Any] = Registry().with_resource("container.schema.json", container)
     made: Validator = validator(load_schema(name), registry=registry)
     return made
 
 
-def _pattern(_: Validator, pattern: str, instance: object, __: Schema) -> Iterator[Exception]:
+def _pattern(_: Validator, pattern: str, instance: object, beside: Schema) -> Iterator[Exception]:
     from jsonschema.exceptions import ValidationError
 
-    if isinstance(instance, str) and not re.search(ecma(pattern), instance):
+    if not isinstance(instance, str) or len(instance) > beside.get("maxLength", len(instance)):
+        # That it is too long is said already; a group that repeats takes 270 bytes a character.
+        return
+    if not re.search(ecma(pattern), instance):
         yield ValidationError(f"{instance!r} does not match {pattern!r}")
+
+
+# What surely fits is passed over: jsonschema takes 20 times as long for a value as `fits` does, and
+# of a long list with one mistake in it only that entry is of interest.
+
+
+def _fits(value: object, schema: Any) -> bool:
+    # `#` means the document that the schema is of. Names of definitions are unique over both.
+    container, stack = load_schema("container"), load_schema("stack")
+    return any(
+        fits(value, schema, {"": own, "container.schema.json": container})
+        for own in (container, stack)
+    )
+
+
+def _items(
+    validator: Validator, schema: Any, instance: object, _: Schema
+) -> Iterator[ValidationError]:
+    if isinstance(instance, list):
+        for index, item in enumerate(instance):
+            if not _fits(item, schema):
+                yield from _descend(validator, item, schema, path=index)
+
+
+def _properties(
+    validator: Validator, properties: Any, instance: object, _: Schema
+) -> Iterator[ValidationError]:
+    if isinstance(instance, dict):
+        for key, schema in properties.items():
+            if key in instance and not _fits(instance[key], schema):
+                yield from _descend(validator, instance[key], schema, path=key, schema_path=key)
+
+
+def _additional(
+    validator: Validator, schema: Any, instance: object, beside: Schema
+) -> Iterator[ValidationError]:
+    from jsonschema.exceptions import ValidationError
+
+    if not isinstance(instance, dict):
+        return
+    known, patterns = beside.get("properties", {}), beside.get("patternProperties", {})
+    for key, value in instance.items():
+        if key in known or any(re.search(pattern, key) for pattern in patterns):
+            continue
+        if schema is False:
+            # One error for all of them: the translator says each.
+            yield ValidationError("keys that are not known")
+            return
+        if not _fits(value, schema):
+            yield from _descend(validator, value, schema, path=key)
+
+
+def _descend(
+    validator: Validator, value: object, schema: Any, **place: Any
+) -> Iterator[ValidationError]:
+    found: Iterator[ValidationError] = cast(Any, validator).descend(value, schema, **place)
+    return found

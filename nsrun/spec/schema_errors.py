@@ -176,6 +176,8 @@ class Translator:
         )
         if value == "" and isinstance(value, str):
             summary = f"expected {expected}, found an empty string"
+        elif error.validator == "maxItems":
+            summary = f"a list of more than {error.validator_value} entries"
         elif isinstance(value, (list, dict)) and not value:
             summary = f"expected {expected} that is not empty"
         else:

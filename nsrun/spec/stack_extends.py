@@ -7,6 +7,7 @@ import os
 from typing import Any
 
 from nsrun.diag import NsrunError
+from nsrun.spec.compose import MAX_NODES
 from nsrun.spec.path import key_path
 from nsrun.spec.source import read_source
 from nsrun.spec.stack_reading import Reading, Service, plain
@@ -14,19 +15,31 @@ from nsrun.spec.tree import Tree, overlaid, tree_of
 from nsrun.spec.words import quote
 
 _DEPTH_MAX = 16
+_VALUES_MAX = 2 * MAX_NODES
 
 
 def services(reading: Reading, data: dict[str, Any]) -> list[Service]:
     found = []
+    size = 0
     for name in data.get("containers", {}):
         if name.startswith("x-"):
             continue
         path = key_path("containers", name)
         service = Service(name=name, path=path, tree=tree_of(reading.document, path), folders={})
         _extend(reading, service)
+        size += _size(service.tree)
+        if size > _VALUES_MAX:
+            summary = f"with what they extend the containers have more than {_VALUES_MAX} values"
+            reading.problem("NS104", path, summary, key=True)
+            break
         service.data = plain(service.tree)
         found.append(service)
     return found
+
+
+def _size(tree: Tree) -> int:
+    inner = [*(tree.entries or {}).values(), *(tree.items or ())]
+    return 1 + sum(map(_size, inner))
 
 
 def _extend(reading: Reading, service: Service) -> None:

@@ -33,6 +33,10 @@ from nsrun.spec.units import parse_duration
 from nsrun.spec.values import NOTHING, Inputs
 from nsrun.spec.words import quote
 
+# A bridge has 1023 ports (net/bridge/br_private.h: BR_MAX_PORTS), and each container is planned for
+# some milliseconds.
+_MEMBERS_MAX = 500
+_NETWORKS_MAX = 250
 # What a container of a stack has beside the keys of a container's own file.
 OWN_KEYS = frozenset(
     {
@@ -50,14 +54,16 @@ def load_stack(
     volumes: str = "/var/lib/nsrun/volumes",
     inputs: Inputs = NOTHING,
     stacks: str = "/run/nsrun/stacks",
+    document: Document | None = None,
 ) -> tuple[Stack, tuple[Diagnostic, ...]]:
     """Read the stack at ``path``; returns it with its warnings.
 
     ``profiles``: those asked for, or all; ``volumes``: the folder of named volumes; ``inputs``:
-    what a template is given; ``stacks``: the folder of what is known of stacks. Raises NsrunError
+    what a template is given; ``stacks``: the folder of what is known of stacks; ``document``: the
+    file's, where it has been read already. Raises NsrunError
     with everything that is wrong, sorted by place.
     """
-    whole = with_includes(read_source(path, inputs), inputs)
+    whole = with_includes(document or read_source(path, inputs), inputs)
     document = whole.document
     reading = Reading(
         document=document,
@@ -100,6 +106,8 @@ def _read(reading: Reading) -> Stack | None:
     volumes = volumes_of(reading, name, data.get("volumes") or {})
     for kind in ("secrets", "configs"):
         check_definitions(reading, kind, data.get(kind) or {})
+    if not _are_few(reading, found):
+        return None
     chosen = [s for s in found if _is_chosen(reading, s) and not s.broken]
     known = {s.name for s in found}
     members: list[Member] = []
@@ -128,6 +136,11 @@ def _are_names(reading: Reading, data: dict[str, Any]) -> bool:
     """Whether all that is named may be: folders are called after volumes and containers, which
     `down` removes, so that none may lead elsewhere."""
     found = True
+    for section, most in (("networks", _NETWORKS_MAX), ("containers", _MEMBERS_MAX)):
+        if len(data.get(section) or ()) > most:
+            summary = f"the stack has more than {most} {section}"
+            reading.problem("NS104", section, summary, "write several stacks", key=True)
+            return False
     for section in ("networks", "volumes", "secrets", "configs", "containers"):
         for name in data.get(section) or ():
             if not name.startswith("x-") and CONTAINER_NAME.fullmatch(name) is None:
@@ -140,6 +153,18 @@ def _are_names(reading: Reading, data: dict[str, Any]) -> bool:
                     key=True,
                 )
     return found
+
+
+def _are_few(reading: Reading, found: list[Service]) -> bool:
+    """Whether there are as many containers as are planned in a second or two."""
+    count = 0
+    for service in found:
+        count += int(service.data.get("replicas") or 1)
+        if count > _MEMBERS_MAX:
+            summary = f"the stack has more than {_MEMBERS_MAX} containers"
+            reading.problem("NS104", service.path, summary, "write several stacks", key=True)
+            return False
+    return True
 
 
 def _check(reading: Reading, members: list[Member], later: list[str]) -> None:

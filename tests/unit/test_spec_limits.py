@@ -1,0 +1,202 @@
+"""A file made to hurt ends in diagnostics, and no work is done that grows with its square."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from jsonschema import Draft202012Validator, validators
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
+
+from nsrun.cli import carry_out
+from nsrun.diag import MAX_SHOWN, MORE, Collector, Diagnostic, NsrunError, Severity
+from nsrun.plan.build import plan
+from nsrun.plan.draft import MAX_STEPS
+from nsrun.plan.wanted import wanted
+from nsrun.spec import schema, schema_fits, template
+from nsrun.spec.compose import MAX_NODES
+from nsrun.spec.document import parse_document
+from nsrun.spec.load import load_document
+from nsrun.spec.model import Spec
+from nsrun.spec.stack_load import load_stack
+from tests.support.planning import ORDINARY
+from tests.unit.test_spec_fuzz import FAST, NEAR
+
+HEAD = "command: [sh]\n"
+
+
+def errors(work: Callable[[], object]) -> tuple[Diagnostic, ...]:
+    with pytest.raises(NsrunError) as caught:
+        work()
+    return caught.value.diagnostics
+
+
+def read(text: str) -> Spec:
+    return load_document(parse_document(text, "spec.yaml"))[0]
+
+
+# --- as many messages as are read --------------------------------------------------------------
+
+
+def test_of_many_errors_the_first_are_told() -> None:
+    report = Collector()
+    error = Diagnostic(code="NS203", summary="wrong")
+    found = errors(lambda: report.extend([error] * (MAX_SHOWN + 1)))
+    assert len(found) == MAX_SHOWN
+    assert [MORE in d.notes for d in found] == [False] * (MAX_SHOWN - 1) + [True]
+
+
+def test_many_warnings_hide_no_error() -> None:
+    report = Collector()
+    report.extend(
+        [Diagnostic(code="NS310", summary="hm", severity=Severity.WARNING)] * (2 * MAX_SHOWN)
+    )
+    assert len(report.diagnostics) == MAX_SHOWN
+    report.add(Diagnostic(code="NS203", summary="wrong"))
+    assert report.failed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        HEAD + "mounts:\n" + "- {taget: a}\n" * 3000,
+        HEAD + "mounts: [" + "{}," * 9000 + "]",
+        HEAD + "env:\n" + "".join(f"  A{i}: []\n" for i in range(3000)),
+        HEAD + "files:\n" + "".join(f"  f{i}: {{contnt: a}}\n" for i in range(3000)),
+        HEAD + "capabilities: [" + "".join(f"CAP_X{i}," for i in range(9000)) + "]",
+        HEAD + "".join(f"k{i}: 1\n" for i in range(9000)),
+        HEAD + "a: 1\n" * 9000,
+    ],
+    ids=["mounts", "empty", "env", "files", "capabilities", "keys", "twice"],
+)
+def test_an_error_in_each_entry(text: str) -> None:
+    found = errors(lambda: read(text))
+    assert 0 < len(found) <= MAX_SHOWN
+    assert MORE in found[-1].notes
+
+
+# --- as many values, steps, containers as are planned soon -------------------------------------
+
+
+def test_too_many_values() -> None:
+    below = parse_document("x-a: [" + "a," * (MAX_NODES - 3) + "]", "spec.yaml")
+    assert isinstance(below.data, dict)
+    (found,) = errors(lambda: parse_document("[" + "a," * 500_000 + "]", "spec.yaml"))
+    assert (found.code, found.span and found.span.column) == ("NS104", 2 * MAX_NODES + 2)
+
+
+def test_too_many_steps() -> None:
+    entries = "".join(f"- {{type: tmpfs, target: /m{i}}}\n" for i in range(3000))
+    spec = read(f"{HEAD}namespaces: [user, mount]\nmounts:\n{entries}")
+    (found,) = errors(lambda: plan(spec, ORDINARY))
+    assert (found.code, str(MAX_STEPS) in found.summary) == ("NS104", True)
+    assert found.span is not None and found.path.startswith("mounts[")
+
+
+def test_facts_are_not_wanted_of_what_is_hidden() -> None:
+    devices = "devices: [" + "/dev/null," * 1000 + "]"
+    spec = read(f"{HEAD}namespaces: [user, mount]\nrootfs: /\n{devices}")
+    assert wanted(spec).paths.count("/dev/null") < 3000
+
+
+def test_a_long_duration_is_not_matched() -> None:
+    found = errors(lambda: read(f"{HEAD}timeout: '{'1h' * 500_000}'"))
+    assert [(d.code, d.label) for d in found] == [("NS203", "at most 64 characters are allowed")]
+
+
+def test_many_ports() -> None:
+    ports = ",".join(f"'{i}:{i}'" for i in range(1, 1002))
+    text = f"{HEAD}namespaces: [user, network]\nnetwork: {{mode: user, ports: [{ports}]}}"
+    found = errors(lambda: read(text))
+    assert [d.summary for d in found] == ["a list of more than 1000 entries"]
+
+
+def stack(folder: Path, text: str) -> Any:
+    file = folder / "stack.yaml"
+    file.write_text(text, encoding="utf-8")
+    return load_stack(str(file))[0]
+
+
+def test_a_long_chain_of_containers(tmp_path: Path) -> None:
+    chain = "".join(f"  c{i}: {{command: [sh], depends_on: [c{i + 1}]}}\n" for i in range(499))
+    made = stack(tmp_path, f"containers:\n{chain}  c499: {{command: [sh]}}\n")
+    assert [m.service for m in made.members] == [f"c{i}" for i in range(499, -1, -1)]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "containers:\n" + "".join(f"  c{i}: {{command: [sh]}}\n" for i in range(501)),
+        "containers:\n" + "".join(f"  c{i}: {{command: [sh], replicas: 100}}\n" for i in range(6)),
+        "containers: {a: {command: [sh]}}\nnetworks:\n"
+        + "".join(f"  n{i}: {{}}\n" for i in range(251)),
+        "containers:\n" + "".join(f"  c{i}: {{extends: ./base.yaml}}\n" for i in range(500)),
+    ],
+    ids=["containers", "replicas", "networks", "extends"],
+)  # fmt: skip
+def test_a_stack_over_a_limit(tmp_path: Path, text: str) -> None:
+    base = HEAD + "env:\n" + "".join(f"  A{i}: b\n" for i in range(4000))
+    (tmp_path / "base.yaml").write_text(base, encoding="utf-8")
+    assert [d.code for d in errors(lambda: stack(tmp_path, text))] == ["NS104"]
+
+
+# --- once is enough ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["validate", "plan"])
+@pytest.mark.parametrize("text", [HEAD + "{{ values.none }}", HEAD], ids=["fails", "holds"])
+def test_a_template_is_rendered_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str, text: str
+) -> None:
+    file = tmp_path / "spec.yaml.j2"
+    file.write_text(text, encoding="utf-8")
+    times: list[str] = []
+    render = template.render
+
+    def counted(path: str, *inputs: Any) -> Any:
+        times.append(path)
+        return render(path, *inputs)
+
+    monkeypatch.setattr(template, "render", counted)
+    assert carry_out([command, str(file)]) == (1 if text != HEAD else 0)
+    assert times == [str(file)]
+
+
+# --- what surely fits is passed over -----------------------------------------------------------
+
+
+def _plain() -> Any:
+    """The validator without our shortcuts."""
+    types = Draft202012Validator.TYPE_CHECKER.redefine_many(
+        {
+            "integer": lambda _, value: type(value) is int,
+            "number": lambda _, value: schema_fits.number(value),
+        }
+    )
+    extend: Any = validators.extend
+    made = extend(Draft202012Validator, {"pattern": schema._pattern}, type_checker=types)
+    container = DRAFT202012.create_resource(schema.load_schema("container"))
+    registry: Registry[Any] = Registry().with_resource("container.schema.json", container)
+    return {
+        name: made(schema.load_schema(name), registry=registry) for name in ("container", "stack")
+    }
+
+
+PLAIN = _plain()
+
+
+@FAST
+@given(data=NEAR)
+def test_the_same_errors_as_without_shortcuts(data: dict[str, object]) -> None:
+    for name, document in (("container", data), ("stack", {"containers": {"a": data, "b": 1}})):
+        ours = schema._validator(name).iter_errors(document)  # type: ignore[arg-type]
+        theirs = PLAIN[name].iter_errors(document)
+        assert places(ours) == places(theirs)
+
+
+def places(found: Any) -> list[tuple[str, str]]:
+    return sorted((str(list(error.absolute_path)), str(error.validator)) for error in found)
