@@ -23,16 +23,21 @@ static struct outcome the_outcome;
 
 /* --- what Python is asked ------------------------------------------------------------------*/
 
-/* The path of nsrun-python: beside this program, wherever that is linked from. */
+/* The path of nsrun-python: beside this program, wherever that is linked from. A sealed copy of it
+ * (nsrun/host/sealed.py) is named as the program: "/memfd:/usr/bin/nsrun (deleted)". */
 static int python_path(char *path, size_t size)
 {
-    static const char name[] = "nsrun-python";
+    static const char name[] = "nsrun-python", copy[] = "/memfd:";
     i64 length = SYS4(readlinkat, AT_FDCWD, "/proc/self/exe", path, size - sizeof name);
     if (length <= 0)
         return 0;
     while (length && path[length - 1] != '/')
         length--;
     memcpy(path + length, name, sizeof name);
+    size_t skipped = sizeof copy - 1;
+    if ((size_t)length > skipped && !memcmp(path, copy, skipped))
+        for (size_t i = 0; i < (size_t)length + sizeof name - skipped; i++)
+            path[i] = path[i + skipped];
     return 1;
 }
 

@@ -46,7 +46,7 @@ nsrun exec --ns network web -- ip address
 def main(args: argparse.Namespace) -> int:
     import os
 
-    from nsrun.cli.run import conclude, native_executor
+    from nsrun.cli.run import native_executor
     from nsrun.diag import Diagnostic, NsrunError
     from nsrun.runtime import inside, launch, life, store
 
@@ -54,9 +54,7 @@ def main(args: argparse.Namespace) -> int:
     if not container.running:
         raise life.not_running(container)
     if args.command is None:
-        raise NsrunError(
-            Diagnostic(code="NS002", summary="no command to execute: it follows `--`")
-        )
+        raise NsrunError(Diagnostic(code="NS002", summary="no command to execute: it follows `--`"))
     pairs = (word.partition("=") for word in args.env)
     wanted = inside.Wanted(
         command=args.command,
@@ -72,13 +70,9 @@ def main(args: argparse.Namespace) -> int:
         from nsrun.render.listing import listing
 
         print(listing(plan))
-        return 0
-    program = native_executor()
-    if program is not None:
-        from nsrun.replay.native import become
-
-        become(program, plan)
-    return conclude(plan, launch.replay_plan(plan))
+    else:
+        launch.become_sealed(plan, native_executor())
+    return 0
 
 
 def _kinds(text: str | None) -> list[NamespaceType] | None:

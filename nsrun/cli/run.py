@@ -78,6 +78,8 @@ def main(args: argparse.Namespace) -> int:
     if program is not None:
         _replay_natively(program, args)
     plan = launch.plan_for(_named(load_spec(args.spec, args.command, inputs_of(args)), args.name))
+    if launch.joins(plan):
+        launch.become_sealed(plan, None, trace=args.trace)
     outcome = launch.replay_to_the_end(plan)
     if args.trace:
         say_trace(plan, outcome)
@@ -174,8 +176,11 @@ def _detach(args: argparse.Namespace) -> int:
 def _replay_natively(program: str, args: argparse.Namespace) -> NoReturn:
     """Plan, keep the plan, and become what replays it."""
     from nsrun.replay.native import become
+    from nsrun.runtime import launch
 
     plan = _plan_and_keep(args)
+    if launch.joins(plan):
+        launch.become_sealed(plan, program, trace=args.trace)
     sys.stdout.flush()
     sys.stderr.flush()
     become(program, plan, trace=args.trace)
@@ -213,7 +218,8 @@ def _plan_and_keep(args: argparse.Namespace) -> Plan:
     if args.trace or args.no_cache or warnings:
         return launch.plan_for(spec)
     plan, depends = launch.plan_to_keep(spec, read, args.env)
-    if depends is not None:
+    # The launcher replays what is kept as the file that it is.
+    if depends is not None and not launch.joins(plan):
         cache.store(sys.argv[1:], plan, depends, os.environ)
     return plan
 

@@ -37,22 +37,24 @@ class OutcomeError(Exception):
     """What is no outcome as the native executor writes it."""
 
 
-def become(program: str, plan: Plan, *, trace: bool = False) -> NoReturn:
-    """Replay ``plan`` in this process's place. Raises OSError where the program cannot be executed.
+def become(program: str | int, plan: Plan, *, trace: bool = False) -> NoReturn:
+    """Replay ``plan`` in this process's place; ``program``: a path or a descriptor.
+
+    Raises OSError where the program cannot be executed.
 
     The plan goes along in a sealed-off file of its own (memfd_create(2)).
     """
-    fd = _memory_file("plan", encode(plan))
+    fd = memory_file("plan", encode(plan))
     # What Python changed of the caller's dispositions is not the command's to inherit.
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    os.execv(program, [NAME, str(fd), "t" if trace else "-"])
+    os.execve(program, [NAME, str(fd), "t" if trace else "-"], os.environ)
 
 
 def replay(program: str, plan: Plan, *, trace: bool = True) -> Outcome:
     """Replay ``plan`` in a process of its own and wait for it."""
-    plan_fd = _memory_file("plan", encode(plan))
-    outcome_fd = _memory_file("outcome", b"")
+    plan_fd = memory_file("plan", encode(plan))
+    outcome_fd = memory_file("outcome", b"")
     try:
         argv = [NAME, str(plan_fd), "t" if trace else "-", str(outcome_fd)]
         pid = os.posix_spawn(program, argv, os.environ, setsigdef=[signal.SIGPIPE, signal.SIGXFSZ])
@@ -64,7 +66,8 @@ def replay(program: str, plan: Plan, *, trace: bool = True) -> Outcome:
         os.close(outcome_fd)
 
 
-def _memory_file(name: str, content: bytes) -> int:
+def memory_file(name: str, content: bytes) -> int:
+    """A descriptor of a new file in memory, at its start and not close-on-exec."""
     fd = os.memfd_create(name, 0)
     view = memoryview(content)
     while view:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nsrun.plan.model import Plan
-from nsrun.runtime import events, joined, store
+from nsrun.runtime import events, joined, launch, store
 from nsrun.runtime.store import Record
 from nsrun.spec.model import Network, Port, Spec
 
@@ -106,11 +106,12 @@ def run_plan(make: Callable[[str], Planned], record: Record) -> Started:
     folder = store.claim(record.name)
     started = False
     try:
-        keep(folder, make(socket_of(folder)))
+        made = make(socket_of(folder))
+        keep(folder, made)
         store.save(folder, record)
         # The end of a quick command comes before a start is noted, but not before this.
         at = time.time_ns()
-        result = start(folder, record)
+        result = start(folder, record, made.plan)
         started = result.status == 0
         if started:
             created = events.of(record, "create", record.created)
@@ -153,13 +154,13 @@ def again(container: store.Container, options: Options | None = None) -> Started
         record = replace(record, remove=options.remove)
     # The start takes the file away that tells of the last end.
     last, at = events.die(container), time.time_ns()
-    result = start(container.folder, record)
+    result = start(container.folder, record, store.plan_of(container))
     events.note(last, events.of(record, "start", at) if result.status == 0 else None)
     return result
 
 
-def start(folder: str, record: Record) -> Started:
-    """Start a monitor on a folder that has a plan, and wait for what it tells."""
+def start(folder: str, record: Record, made: Plan) -> Started:
+    """Start a monitor on a folder that has the plan ``made``, and wait for what it tells."""
     ours, theirs = os.pipe()
     place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     plan = os.open(os.path.join(folder, "plan"), os.O_RDONLY)
@@ -172,7 +173,7 @@ def start(folder: str, record: Record) -> Started:
             *(MONITOR, *map(str, fds), letters or "-"),
             *(str(record.log_size), str(record.log_files), record.name),
         ]
-        monitor = _spawn(words, fds)
+        monitor = _spawn(words, fds, sealed=launch.joins(made))
     finally:
         for fd in fds:
             os.close(fd)
@@ -199,7 +200,8 @@ def _working_folder(path: str) -> int:
         return os.open("/", os.O_PATH | os.O_DIRECTORY)
 
 
-def _spawn(words: Sequence[str], fds: tuple[int, ...]) -> int:
+def _spawn(words: Sequence[str], fds: tuple[int, ...], *, sealed: bool) -> int:
+    """``sealed``: its launcher, which is the same program, enters other containers."""
     from nsrun.host import native
     from nsrun.runtime import monitor
 
@@ -210,14 +212,18 @@ def _spawn(words: Sequence[str], fds: tuple[int, ...]) -> int:
     for fd in fds:
         os.set_inheritable(fd, True)
     if program is not None:
-        actions = [(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)]
-        return os.posix_spawn(
-            program,
-            list(words),
-            os.environ,
-            file_actions=actions,
-            setsigdef=signal.valid_signals(),
-        )
+        copy = launch.sealed(program) if sealed else -1
+        try:
+            return os.posix_spawn(
+                f"/proc/self/fd/{copy}" if sealed else program,
+                list(words),
+                os.environ,
+                file_actions=[(os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0)],
+                setsigdef=signal.valid_signals(),
+            )
+        finally:
+            if sealed:
+                os.close(copy)
     return monitor.spawn(words)
 
 

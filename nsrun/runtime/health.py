@@ -96,7 +96,6 @@ def _ask(name: str, command: tuple[str, ...]) -> NoReturn:
         for fd in range(3):
             os.dup2(null, fd)
         from nsrun.host import native
-        from nsrun.replay.native import become
         from nsrun.runtime import inside, launch, store
 
         container = store.find(name)
@@ -105,8 +104,6 @@ def _ask(name: str, command: tuple[str, ...]) -> NoReturn:
         spec = dataclasses.replace(spec, stop_signal="SIGKILL")
         plan = launch.plan_for(spec)
         program = native.find() if native.choice(os.environ)[0] == "native" else None
-        if program is not None:
-            become(program, plan)
-        status = launch.replay_plan(plan).status
+        launch.become_sealed(plan, program)
     finally:
         os._exit(status)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
+from nsrun.diag import Diagnostic, NsrunError
 from nsrun.kernel.abi import CloneFlag
 from nsrun.kernel.values import Call, Int, Reg, Str
 from nsrun.plan.model import Plan
@@ -114,6 +115,65 @@ def replay_plan(plan: Plan) -> Outcome:
     sys.stdout.flush()
     sys.stderr.flush()
     return replay(plan)
+
+
+def joins(plan: Plan) -> bool:
+    """Whether it enters what other processes are in, who may look at it there."""
+    kinds = CloneFlag.CLONE_NEWUSER | CloneFlag.CLONE_NEWNS | CloneFlag.CLONE_NEWPID
+    return any(
+        isinstance(placed.op, Call)
+        and placed.op.name == "setns"
+        and isinstance(kind := placed.op.args[1], Int)
+        and bool(kind.value & kinds)
+        for placed in plan.steps()
+    )
+
+
+def become_sealed(
+    plan: Plan, program: str | None, *, trace: bool = False, monitor: int = 0
+) -> NoReturn:
+    """Replay ``plan`` in this process's place, as a program that nobody can write to.
+
+    ``program``: the native one, None for Python; ``monitor``: its pid, 0 where there is none.
+    Raises NsrunError (NS411) where there can be no such program.
+    """
+    import sys
+
+    from nsrun.plan.binary import encode
+    from nsrun.replay import native
+
+    sys.stdout.flush()
+    sys.stderr.flush()
+    copy = sealed(program or sys.executable)
+    try:
+        if program is not None:
+            native.become(copy, plan, trace=trace)
+        fd = native.memory_file("plan", encode(plan))
+        words = ["@replay", str(fd), str(monitor), "T" if trace else "-"]
+        # By its path Python finds what is installed with it.
+        os.execve(copy, [sys.executable, "-P", "-m", "nsrun", *words], os.environ)
+    except OSError as error:
+        raise _not_sealed(error) from None
+
+
+def sealed(program: str) -> int:
+    """A descriptor of a sealed copy of the executor; raises NsrunError (NS411)."""
+    from nsrun.host.sealed import sealed_copy
+
+    try:
+        return sealed_copy(os.path.realpath(program))
+    except OSError as error:
+        raise _not_sealed(error) from None
+
+
+def _not_sealed(error: OSError) -> NsrunError:
+    return NsrunError(
+        Diagnostic(
+            code="NS411",
+            summary=f"the executor cannot be copied into memory: {error.strerror}",
+            why=("what enters a container must not be a file that could be overwritten there",),
+        )
+    )
 
 
 def replay_to_the_end(plan: Plan) -> Outcome:

@@ -29,7 +29,7 @@ from nsrun.plan.ops import Spawn
 from nsrun.render.diagnostic import render
 from nsrun.render.failure import Explain, no_explanation, outcome_diagnostics
 from nsrun.replay.outcome import Failure, Kind, Outcome, UndoFailure
-from nsrun.runtime import compiled, life, stack, store
+from nsrun.runtime import compiled, launch, life, stack, store
 from nsrun.runtime.store import Container
 from nsrun.spec.load import load
 from nsrun.spec.model import NamespaceType
@@ -215,6 +215,17 @@ def no_native() -> tuple[Diagnostic, ...]:
     return caught.value.diagnostics
 
 
+def not_in_memory() -> tuple[Diagnostic, ...]:
+    def refuse(_name: str, _flags: int) -> int:
+        raise PermissionError(13, os.strerror(13))
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(NsrunError) as caught:
+        patch.setattr(os, "memfd_create", refuse)
+        Path(FILE).write_text("command: [id]\n")
+        launch.become_sealed(planned(ROOT_FACTS), None)
+    return caught.value.diagnostics
+
+
 def container(*, ended: bool) -> Container:
     record = store.Record(
         id="ab" * 32,
@@ -279,6 +290,7 @@ SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS408": no_native,
     "NS409": lambda: refused(USER_FACTS),
     "NS410": lambda: refused(USER_FACTS),
+    "NS411": not_in_memory,
     "NS501": bind_fails,
     "NS502": child_ends,
     "NS503": helper_fails,
