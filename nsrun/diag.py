@@ -184,7 +184,6 @@ CODES: dict[str, str] = {
     "NS409": "a file system that others use would be changed",
     "NS410": "a program that nsrun runs is not installed",
     "NS411": "the executor cannot be copied into memory",
-    "NS411": "the executor cannot be copied into memory",
     "NS501": "a step failed",
     "NS502": "the child ended before the command ran",
     "NS503": "a helper program failed",
