@@ -56,9 +56,11 @@ vm: setup
 sweep: setup
 	NSRUN_MUST_WORK=1 NSRUN_SWEEP=1 $(VENV)/bin/python -m pytest -m sweep tests/oracle
 
-# The native loader and executor against strangers' bytes: ten minutes, FUZZ_SECONDS=... for others.
+# What reads specs against texts made to hurt, then the native loader and executor against strangers'
+# bytes: ten minutes each, FUZZ_SECONDS=... for others.
 FUZZ_SECONDS ?= 600
 fuzz: setup
+	@$(VENV)/bin/python -m tools.fuzz_front $(FUZZ_SECONDS)
 	@tools/fuzz $(FUZZ_SECONDS)
 
 # Beside other tools, in one run, into docs/benchmarks.md; BENCH=--quick for a try. As root.
@@ -69,7 +71,7 @@ bench: setup
 
 check: setup
 	$(VENV)/bin/ruff check nsrun tests tools bench
-	$(VENV)/bin/mypy --strict nsrun bench tests/support tools/fuzz_corpus.py $(wildcard tools/gen_*.py)
+	$(VENV)/bin/mypy --strict nsrun bench tests/support tests/soak tools/fuzz_corpus.py tools/fuzz_front.py $(wildcard tools/gen_*.py)
 	@for tool in tools/gen_*.py; do echo "$$tool --check"; $(VENV)/bin/python "$$tool" --check || exit 1; done
 
 generate: setup

@@ -12,9 +12,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nsrun.diag import NsrunError
+from nsrun.plan.build import plan
 from nsrun.spec.document import parse_document
 from nsrun.spec.load import load_document
 from nsrun.spec.schema import load_schema
+from tests.support.planning import ORDINARY, ROOT
 
 FAST = settings(
     max_examples=250, deadline=None, database=None, derandomize=True,
@@ -32,8 +34,11 @@ PIECES = [
 
 
 def front(text: str) -> None:
+    """What holds is planned as well, or refused for the machine."""
     try:
-        load_document(parse_document(text, "spec.yaml"))
+        spec, _ = load_document(parse_document(text, "spec.yaml"))
+        plan(spec, ROOT)
+        plan(spec, ORDINARY)
     except NsrunError as error:
         assert error.diagnostics
         for diagnostic in error.diagnostics:
