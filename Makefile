@@ -9,7 +9,7 @@ NSRUN := $(VENV)/bin/nsrun
 SPEC := specs/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test matrix vm sweep check bench fuzz native generate golden clean
+.PHONY: help setup demo test matrix vm sweep soak check bench fuzz native generate golden clean
 
 help:
 	@sed -n 's/^# //p' Makefile | sed '/^PYTHON/d'
@@ -55,6 +55,11 @@ vm: setup
 # A fault at every step of every plan in specs/: minutes, not for every change.
 sweep: setup
 	NSRUN_MUST_WORK=1 NSRUN_SWEEP=1 $(VENV)/bin/python -m pytest -m sweep tests/oracle
+
+# Ten thousand starts, storms and restarts, after which nothing is left and the kernel holds no more:
+# twenty minutes, as root. SOAK=--quick for a try.
+soak: setup
+	@tools/soak $(SOAK)
 
 # What reads specs against texts made to hurt, then the native loader and executor against strangers'
 # bytes: ten minutes each, FUZZ_SECONDS=... for others.
