@@ -32,6 +32,22 @@ def state_folder(uid: int, environment: Mapping[str, str]) -> str | None:
     return None
 
 
+def make_private(path: str) -> None:
+    """Make a folder, and those above it that are missing, each its owner's alone, whatever the
+    umask; one that is there stays as it is. Raises OSError.
+
+    os.makedirs has its mode for the last one only: with a umask of 0 all could put other plans
+    into the folder of root's containers.
+    """
+    try:
+        os.mkdir(path, 0o700)
+    except FileNotFoundError:
+        make_private(os.path.dirname(path))
+        make_private(path)
+    except FileExistsError:
+        pass
+
+
 def _is_owner(folder: str, uid: int) -> bool:
     try:
         status = os.stat(folder)
@@ -49,6 +65,8 @@ def _usable(parent: str, uid: int) -> str | None:
     except OSError:
         return None
     own = stat.S_ISDIR(status.st_mode) and status.st_uid == uid
+    # Who may write there may put another folder in the place of each in it.
+    own = own and not status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     return path if own and os.access(path, os.W_OK | os.X_OK) else None
 
 

@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
+import stat
 
-from nsrun.host.syscalls import open_inside
+from nsrun.host.syscalls import open_inside, syscall
+from nsrun.kernel.abi import Magic
 from nsrun.plan.etc import name_files
 from nsrun.spec.model import Spec
 
 _HOSTS = "/etc/hosts"
 # Where the action that writes it has its place in a spec.
 ORIGIN = "network.hosts"
+# struct statfs of asm-generic/statfs.h, 120 bytes; f_type is its first word.
+_STATFS_SIZE = 128
 
 
 def rewrite(pid: int, spec: Spec) -> None:
     """Write ``spec``'s hosts file into the root of process ``pid``, if it is still there.
 
     The path is walked inside that root: no link of the container's leads out of it. The file is
-    the same one as before, so who has it open sees it.
+    the same one as before, so who has it open sees it. It lies on a tmpfs, as a plan makes it: a
+    container that may mount could have put a file of procfs there, for its keeper to write to
+    with rights that it has not itself (CVE-2025-52881).
     """
     content = next((f.content for f in name_files(spec) if f.target == _HOSTS), None)
     if content is None:
@@ -26,11 +33,24 @@ def rewrite(pid: int, spec: Spec) -> None:
     with contextlib.suppress(OSError):
         root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            file = open_inside(root, _HOSTS, os.O_WRONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            found = open_inside(root, _HOSTS, os.O_PATH | os.O_NOFOLLOW)
         finally:
             os.close(root)
         try:
-            os.ftruncate(file, 0)
-            os.write(file, content)
+            if _is_ours(found):
+                # The very file that was looked at.
+                file = os.open(f"/proc/self/fd/{found}", os.O_WRONLY | os.O_TRUNC | os.O_CLOEXEC)
+                try:
+                    os.write(file, content)
+                finally:
+                    os.close(file)
         finally:
-            os.close(file)
+            os.close(found)
+
+
+def _is_ours(fd: int) -> bool:
+    """A regular file on a tmpfs. Raises OSError."""
+    buffer = ctypes.create_string_buffer(_STATFS_SIZE)
+    syscall("fstatfs", fd, buffer)
+    kind = int.from_bytes(buffer.raw[:8], "little")
+    return kind == Magic.TMPFS_MAGIC and stat.S_ISREG(os.fstat(fd).st_mode)

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from nsrun.host import paths
+from nsrun.host.containers import make_private
 from nsrun.runtime import store
 from nsrun.runtime.store import Container
 
@@ -46,7 +47,7 @@ class Lock:
 def take(name: str) -> Lock | None:
     """The stack's lock, None where another process has it."""
     place = folder(name)
-    os.makedirs(place, mode=0o700, exist_ok=True)
+    make_private(place)
     fd = os.open(os.path.join(place, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)

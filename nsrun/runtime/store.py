@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.host import paths
-from nsrun.host.containers import state_folder
+from nsrun.host.containers import make_private, state_folder
 
 if TYPE_CHECKING:
     from nsrun.plan.model import Plan
@@ -92,6 +92,19 @@ class Container:
     exit_status: int | None = None
 
     @property
+    def out_of_memory(self) -> bool:
+        """Whether the kernel has ended a process of it for want of memory, once it has ended.
+
+        The file `oom` is what its control group's file had counted: a line "oom_kill N"
+        (memory.oom_control of cgroup version 1, memory.events of version 2).
+        """
+        if self.exit_status is None:
+            return False
+        lines = (paths.read_file(os.path.join(self.folder, "oom")) or "").splitlines()
+        counted = (_number(line.removeprefix("oom_kill ")) for line in lines)
+        return any(counted)
+
+    @property
     def running(self) -> bool:
         return self.status in (Status.RUNNING, Status.PAUSED)
 
@@ -130,7 +143,7 @@ def claim(name: str) -> str:
     """
     place = os.path.join(folder(), name)
     while True:
-        os.makedirs(os.path.dirname(place), mode=0o700, exist_ok=True)
+        make_private(os.path.dirname(place))
         try:
             os.mkdir(place, 0o700)
         except FileNotFoundError:

@@ -68,9 +68,20 @@ def _look() -> dict[str, str]:
             ["nft", "list", "ruleset"], capture_output=True, text=True, check=False
         )
         seen["nft"] = done.stdout
-    for folder, _, _ in os.walk("/sys/fs/cgroup"):
-        seen[folder] = "a control group"
+    for name in _left_groups():
+        seen[name] = "an empty control group"
     return seen
+
+
+def _left_groups() -> Iterator[str]:
+    """Those of nsrun's that hold no process: one that is left, or is just being made."""
+    for folder, _, _ in os.walk("/sys/fs/cgroup"):
+        if os.path.basename(folder).startswith("nsrun"):
+            try:
+                if not Path(folder, "cgroup.procs").read_text():
+                    yield folder
+            except OSError:
+                continue
 
 
 def _sysctls() -> Iterator[tuple[str, str]]:
