@@ -183,6 +183,12 @@ COMMANDS: dict[str, Command] = {
             synopsis="[--plan] CONTAINER...",
         ),
         Command(
+            name="drift",
+            summary="compare running containers with their plans",
+            synopsis=f"{_FORMAT} NAME",
+            failure=2,
+        ),
+        Command(
             name="top",
             summary="list the processes of a container",
             synopsis=f"{_FORMAT} CONTAINER",

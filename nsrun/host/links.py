@@ -97,13 +97,13 @@ def _name(index: int) -> str:
 
 
 def _links(index: int) -> Iterator[bytes]:
-    for body in _dump(_RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0)):
+    for body in dump(_RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0)):
         if _LINK.unpack_from(body)[2] == index:
             yield body
 
 
 def _addresses(index: int) -> Iterator[bytes]:
-    for body in _dump(_RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
+    for body in dump(_RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
         family, _, flags, _, own = _ADDRESS.unpack_from(body)
         made = family == _AF_INET6 and flags & _IFA_F_TEMPORARY
         if own == index and not made:
@@ -113,7 +113,7 @@ def _addresses(index: int) -> Iterator[bytes]:
 def _routes(index: int) -> Iterator[bytes]:
     """Those without a next hop first: the others are reached through them."""
     found = []
-    for body in _dump(_RTM_GETROUTE, bytes(_ROUTE.size)):
+    for body in dump(_RTM_GETROUTE, bytes(_ROUTE.size)):
         table, protocol = _ROUTE.unpack_from(body)[4:6]
         attributes = dict(_attributes(body, _ROUTE.size))
         out = attributes.get(_RTA_OIF)
@@ -139,7 +139,7 @@ def _sysctls(name: str) -> Iterator[tuple[str, str]]:
                 yield f"{conf}/{name}/{key}", own.strip()
 
 
-def _dump(request: int, body: bytes) -> Iterator[bytes]:
+def dump(request: int, body: bytes) -> Iterator[bytes]:
     """The messages of a dump, less their headers. Raises OSError."""
     with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC,
                        _NETLINK_ROUTE) as rtnl:  # fmt: skip
