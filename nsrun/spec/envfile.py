@@ -16,7 +16,7 @@ from nsrun.spec.text import decode, normalize, read_bytes
 from nsrun.spec.words import quote
 
 _BLANK = re.compile(r"(?:[ \t]*(?:#[^\n]*)?\n)*[ \t]*(?:#[^\n]*\Z)?")
-_NAME = re.compile(r"(?:export[ \t]+)?([^=\n]*?)[ \t]*(=|(?=\n)|\Z)")
+_NAME = re.compile(r"(?:export[ \t]+)?([^=\n]*)(=|(?=\n)|\Z)")
 _SINGLE = re.compile(r"'([^']*)'")
 _DOUBLE = re.compile(r'"((?:[^"\\]|\\.)*)"', re.DOTALL)
 _PLAIN = re.compile(r"[^\n]*")
@@ -60,7 +60,7 @@ class _Parser:
     def entry(self) -> None:
         start = self.at
         match = self.match(_NAME)
-        name, self.at = match[1], match.end()
+        name, self.at = match[1].rstrip(" \t"), match.end()
         if not _VARIABLE.fullmatch(name):
             self.problem(start, f"{quote(name)} cannot be the name of a variable")
             self.skip_line()

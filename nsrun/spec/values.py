@@ -14,6 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nsrun.diag import Diagnostic, NsrunError, Span
+from nsrun.spec.compose import MAX_DEPTH
 from nsrun.spec.document import parse_document, read_document
 from nsrun.spec.path import item_path, key_path
 from nsrun.spec.tree import Tree, overlaid, tree_of
@@ -199,6 +200,8 @@ def _parts(word: str) -> tuple[list[str | int], str]:
     while match := _PART.match(word, at):
         parts.append(int(match[1]) if match[1] else _ESCAPE.sub(r"\1", match[2]))
         at = match.end()
+    if len(parts) > MAX_DEPTH:
+        raise _refused(word[:200], f"it names more than {MAX_DEPTH} levels", "name fewer")
     if not parts or isinstance(parts[0], int) or word[at : at + 1] != "=":
         raise _refused(
             word,

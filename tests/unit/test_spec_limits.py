@@ -20,9 +20,11 @@ from nsrun.plan.wanted import wanted
 from nsrun.spec import schema, schema_fits, template
 from nsrun.spec.compose import MAX_NODES
 from nsrun.spec.document import parse_document
+from nsrun.spec.envfile import read_env_file
 from nsrun.spec.load import load_document
 from nsrun.spec.model import Spec
 from nsrun.spec.stack_load import load_stack
+from nsrun.spec.values import Inputs, read_values
 from tests.support.planning import ORDINARY
 from tests.unit.test_spec_fuzz import FAST, NEAR
 
@@ -113,6 +115,19 @@ def test_many_ports() -> None:
     text = f"{HEAD}namespaces: [user, network]\nnetwork: {{mode: user, ports: [{ports}]}}"
     found = errors(lambda: read(text))
     assert [d.summary for d in found] == ["a list of more than 1000 entries"]
+
+
+def test_a_set_of_many_levels() -> None:
+    inputs = Inputs(sets=("a" + ".a" * 60_000 + "=1",))
+    assert [d.code for d in errors(lambda: read_values(inputs))] == ["NS111"]
+
+
+def test_a_name_of_blanks_in_an_env_file(tmp_path: Path) -> None:
+    # A lazy match before a greedy one takes minutes for this.
+    (tmp_path / "env").write_text("A" + "\t" * 1_000_000 + "b", encoding="utf-8")
+    report = Collector()
+    assert read_env_file(str(tmp_path / "env"), None, report) == {}
+    assert [d.code for d in report.diagnostics] == ["NS319"]
 
 
 def stack(folder: Path, text: str) -> Any:
