@@ -253,6 +253,10 @@ _Static_assert(__NR_ftruncate == 77, "nsrun/kernel/abi.py: ftruncate");
 #ifdef __NR_getcwd
 _Static_assert(__NR_getcwd == 79, "nsrun/kernel/abi.py: getcwd");
 #endif
+#define NR_getdents64 217
+#ifdef __NR_getdents64
+_Static_assert(__NR_getdents64 == 217, "nsrun/kernel/abi.py: getdents64");
+#endif
 #define NR_getpid 39
 #ifdef __NR_getpid
 _Static_assert(__NR_getpid == 39, "nsrun/kernel/abi.py: getpid");
@@ -428,6 +432,10 @@ _Static_assert(__NR_sched_setscheduler == 144, "nsrun/kernel/abi.py: sched_setsc
 #define NR_seccomp 317
 #ifdef __NR_seccomp
 _Static_assert(__NR_seccomp == 317, "nsrun/kernel/abi.py: seccomp");
+#endif
+#define NR_sendfile 40
+#ifdef __NR_sendfile
+_Static_assert(__NR_sendfile == 40, "nsrun/kernel/abi.py: sendfile");
 #endif
 #define NR_sendmsg 46
 #ifdef __NR_sendmsg
@@ -680,6 +688,10 @@ _Static_assert(__NR_ftruncate == 46, "nsrun/kernel/abi.py: ftruncate");
 #ifdef __NR_getcwd
 _Static_assert(__NR_getcwd == 17, "nsrun/kernel/abi.py: getcwd");
 #endif
+#define NR_getdents64 61
+#ifdef __NR_getdents64
+_Static_assert(__NR_getdents64 == 61, "nsrun/kernel/abi.py: getdents64");
+#endif
 #define NR_getpid 172
 #ifdef __NR_getpid
 _Static_assert(__NR_getpid == 172, "nsrun/kernel/abi.py: getpid");
@@ -851,6 +863,10 @@ _Static_assert(__NR_sched_setscheduler == 119, "nsrun/kernel/abi.py: sched_setsc
 #define NR_seccomp 277
 #ifdef __NR_seccomp
 _Static_assert(__NR_seccomp == 277, "nsrun/kernel/abi.py: seccomp");
+#endif
+#define NR_sendfile 71
+#ifdef __NR_sendfile
+_Static_assert(__NR_sendfile == 71, "nsrun/kernel/abi.py: sendfile");
 #endif
 #define NR_sendmsg 211
 #ifdef __NR_sendmsg

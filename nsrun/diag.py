@@ -198,4 +198,7 @@ CODES: dict[str, str] = {
     "NS607": "a container is not running",
     "NS608": "a spec has changed since its container was made",
     "NS609": "a container waits for what will not come",
+    "NS610": "the memory limit was reached",
+    "NS620": "what a spec expects does not hold",
+    "NS621": "the spec expects nothing",
 }

@@ -118,6 +118,13 @@ COMMANDS: dict[str, Command] = {
             synopsis="[-a] [-L] CONTAINER:PATH|PATH|- CONTAINER:PATH|PATH|-",
         ),
         Command(
+            name="verify",
+            summary="look whether what a spec expects holds inside",
+            synopsis=f"[--plan] {_FORMAT} {_GIVEN} SPEC",
+            failure=NSRUN_FAILED,
+            usage=NSRUN_FAILED,
+        ),
+        Command(
             name="exec",
             summary="run another command inside a container",
             synopsis="[-i] [-t] [--user USER] [--env NAME[=VALUE]] [--workdir FOLDER] "

@@ -44,6 +44,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "ftruncate": (77, 46),
     "getcwd": (79, 17),
     "getpid": (39, 172),
+    "getdents64": (217, 61),
     "getppid": (110, 173),
     "getsockopt": (55, 209),
     "gettid": (186, 178),
@@ -87,6 +88,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "sched_setaffinity": (203, 122),
     "sched_setscheduler": (144, 119),
     "seccomp": (317, 277),
+    "sendfile": (40, 71),
     "sendmsg": (46, 211),
     "sendto": (44, 206),
     "set_mempolicy": (238, 237),
@@ -356,6 +358,7 @@ class Prctl(IntEnum):
     PR_CAPBSET_DROP = 24
     PR_SET_CHILD_SUBREAPER = 36
     PR_SET_NO_NEW_PRIVS = 38
+    PR_GET_NO_NEW_PRIVS = 39
     PR_CAP_AMBIENT = 47
 
 
@@ -583,6 +586,7 @@ class SocketOption(IntEnum):
     """asm-generic/socket.h, SO_*"""
 
     SO_REUSEADDR = 2
+    SO_SNDTIMEO = 21
     SO_BINDTODEVICE = 25
     SO_BINDTOIFINDEX = 62
 

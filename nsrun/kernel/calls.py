@@ -73,7 +73,7 @@ def _string(value: str | Arg | None) -> Arg:
 # --- files and paths -------------------------------------------------------------------------
 
 
-def openat(dirfd: Fd, pathname: Path, oflags: int, mode: int = 0, *, save: Reg) -> Call:
+def openat(dirfd: Fd, pathname: Path, oflags: int, mode: int = 0, *, save: Reg | None) -> Call:
     """openat(2)"""
     args: tuple[Arg, ...] = (dirfd, _path(pathname), flags(oflags, abi.OpenFlag))
     if oflags & abi.OpenFlag.O_CREAT:
@@ -110,9 +110,33 @@ def write(fd: Fd, data: bytes | Fmt, text: str = "") -> Call:
     return Call(name="write", args=(fd, Bytes(data, shown), Int(len(data))), result=len(data))
 
 
+def read(fd: Reg, size: int) -> Call:
+    """read(2) of at most ``size`` bytes, which nobody keeps."""
+    return Call(name="read", args=(fd, Out(size), Int(size)))
+
+
+def getdents64(fd: Reg, size: int) -> Call:
+    """getdents(2): entries of an open folder, which nobody keeps."""
+    return Call(name="getdents64", args=(fd, Out(size), Int(size)))
+
+
 def mkdirat(dirfd: Fd, pathname: Path, mode: int) -> Call:
     """mkdir(2)"""
     return Call(name="mkdirat", args=(dirfd, _path(pathname), octal(mode)))
+
+
+def read_digit_zero(fd: Reg, offset: int, text: str) -> Call:
+    """read(2) of a text of the kernel's in which a number that begins at ``offset`` is 0."""
+    # A number is written without zeros before it: another one begins otherwise.
+    check = Expect(offset, 1, 0xFF, ord("0"), text)
+    size = 128
+    return Call(name="read", args=(fd, Out(size, expects=(check,)), Int(size)))
+
+
+def sendfile_whole(out: Reg, source: Reg, size: int) -> Call:
+    """sendfile(2) of the first ``size`` bytes of ``source``, wherever it has been read to."""
+    # The buffer is zero: the offset to begin at, which is written to and moves ``source`` not.
+    return Call(name="sendfile", args=(out, source, Out(8), Int(size)))
 
 
 def mknodat(dirfd: Fd, pathname: Path, mode: int, dev: int = 0) -> Call:
@@ -175,9 +199,10 @@ def getcwd_inside() -> Call:
     return Call(name="getcwd", args=(Out(4096, expects=(check,), text="cwd"), Int(4096)))
 
 
-# struct statx, linux/stat.h: stx_size 40, stx_mode 28, stx_rdev_major 128, stx_rdev_minor 132.
+# struct statx, linux/stat.h: stx_mode 28, stx_ino 32, stx_size 40, stx_rdev_major 128,
+# stx_rdev_minor 132.
 STATX_SIZE_OF = 256
-STATX_MODE_AT, STATX_SIZE_AT = 28, 40
+STATX_MODE_AT, STATX_INO_AT, STATX_SIZE_AT = 28, 32, 40
 STATX_RDEV_MAJOR_AT, STATX_RDEV_MINOR_AT = 128, 132
 S_IFMT = 0o170000
 
@@ -475,6 +500,26 @@ def capset(effective: int, permitted: int, inheritable: int) -> Call:
             Bytes(struct.pack("=6I", *words), text),
         ),
     )
+
+
+def capget_lacks(capability: abi.Capability) -> Call:
+    """capget(2) of the caller; the action ends where ``capability`` is in its permitted set."""
+    header = struct.pack("=II", abi.CAPABILITY_VERSION_3, 0)
+    # Two of struct __user_cap_data_struct: effective, permitted, inheritable; the low words first.
+    at = capability // 32 * 12 + 4
+    lacks = Expect(at, 4, 1 << capability % 32, 0, f"not {capability.name}", "skip")
+    return Call(
+        name="capget",
+        args=(
+            Bytes(header, "{_LINUX_CAPABILITY_VERSION_3, 0}"),
+            Out(24, expects=(lacks,), text=lacks.text),
+        ),
+    )
+
+
+def exit_group(status: int) -> Call:
+    """_exit(2) of the whole process."""
+    return Call(name="exit_group", args=(Int(status),))
 
 
 # struct sock_filter of linux/filter.h, an instruction; struct sock_fprog is their number and,

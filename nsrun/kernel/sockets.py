@@ -36,6 +36,17 @@ def socket_unix(*, save: Reg) -> Call:
     )
 
 
+def socket_tcp(version: int, *, save: Reg) -> Call:
+    """socket(2): TCP over IP of ``version`` 4 or 6 (tcp(7))."""
+    family = abi.SocketFamily.AF_INET if version == 4 else abi.SocketFamily.AF_INET6
+    kind = abi.SocketType.SOCK_STREAM | abi.SocketType.SOCK_CLOEXEC
+    return Call(
+        name="socket",
+        args=(calls.enum(family), calls.flags(kind, abi.SocketType), Int(0)),
+        save=save,
+    )
+
+
 def socket_datagram(*, save: Reg) -> Call:
     """socket(2): a datagram socket of this host (unix(7))."""
     kind = abi.SocketType.SOCK_DGRAM | abi.SocketType.SOCK_CLOEXEC
@@ -53,11 +64,48 @@ def connect_unix(fd: Reg, path: str) -> Call:
     return Call(name="connect", args=(fd, Bytes(address, text), Int(len(address))))
 
 
+def connect_abstract(fd: Reg, name: str) -> Call:
+    """connect(2) to a name in the abstract namespace (unix(7))."""
+    return Call(name="connect", args=(fd, *_abstract(name)))
+
+
+def connect_tcp(fd: Reg, address: IPv4Address | IPv6Address, port: int) -> Call:
+    """connect(2) to a TCP port (ip(7), ipv6(7))."""
+    # Ports and addresses are in network byte order; before and after an IPv6 address stand
+    # sin6_flowinfo and sin6_scope_id.
+    if address.version == 4:
+        given = struct.pack("=H", abi.SocketFamily.AF_INET) + struct.pack(">H", port)
+        given += address.packed + bytes(8)
+    else:
+        given = struct.pack("=H", abi.SocketFamily.AF_INET6) + struct.pack(">HI", port, 0)
+        given += address.packed + bytes(4)
+    text = f"{{{address}, {port}}}"
+    return Call(name="connect", args=(fd, Bytes(given, text), Int(len(given))))
+
+
+def send_timeout(fd: Reg, milliseconds: int) -> Call:
+    """socket(7) SO_SNDTIMEO: connect(2) ends with EINPROGRESS (EAGAIN for unix(7)) after it."""
+    value = struct.pack("=qq", milliseconds // 1000, milliseconds % 1000 * 1000)
+    return Call(
+        name="setsockopt",
+        args=(
+            fd,
+            calls.enum(abi.SocketLevel.SOL_SOCKET),
+            calls.enum(abi.SocketOption.SO_SNDTIMEO),
+            Bytes(value, f"{milliseconds} ms"),
+            Int(len(value)),
+        ),
+    )
+
+
 def bind_abstract(fd: Reg, name: str) -> Call:
     """bind(2) to a name in the abstract namespace, which goes with the socket (unix(7))."""
+    return Call(name="bind", args=(fd, *_abstract(name)))
+
+
+def _abstract(name: str) -> tuple[Bytes, Int]:
     address = struct.pack("=H", abi.SocketFamily.AF_UNIX) + b"\0" + calls.os_bytes(name)
-    text = f'{{AF_UNIX, "@{name}"}}'
-    return Call(name="bind", args=(fd, Bytes(address, text), Int(len(address))))
+    return Bytes(address, f'{{AF_UNIX, "@{name}"}}'), Int(len(address))
 
 
 def listen(fd: Reg, backlog: int) -> Call:

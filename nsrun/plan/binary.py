@@ -29,6 +29,7 @@ from nsrun.plan.codec import dumps, loads
 from nsrun.plan.model import Action, Plan, Track, UndoWhen
 from nsrun.plan.ops import (
     EXEC,
+    LAST_CALLS,
     Await,
     Clone,
     Init,
@@ -41,7 +42,6 @@ from nsrun.plan.ops import (
     Wait,
 )
 
-_EXEC_CALLS = frozenset({"execve", "execveat"})
 _HEADER = struct.Struct("<8sIIQ" + "I" * 22)
 assert _HEADER.size == form.HEADER_SIZE
 
@@ -260,7 +260,7 @@ class _Encoder:
         flags = form.CallFlag(0)
         if op.result is not None:
             flags |= form.CallFlag.HAS_RESULT
-        if op.name in _EXEC_CALLS:
+        if op.name in LAST_CALLS:
             flags |= form.CallFlag.IS_EXEC
             self._flags |= form.HeaderFlag.HAS_EXEC
         if op.name == "close" and isinstance(op.args[0], Reg):

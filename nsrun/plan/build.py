@@ -13,10 +13,12 @@ child mounts.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from nsrun.kernel import abi, calls, sockets
 from nsrun.kernel.facts import Facts, Kind
 from nsrun.kernel.values import Call, Int, Reg
-from nsrun.plan import files, masks, mounts, network, process, rootfs, security, usernet
+from nsrun.plan import assertions, files, masks, mounts, network, process, rootfs, security, usernet
 from nsrun.plan.defaults import mount_defaults
 from nsrun.plan.draft import Draft
 from nsrun.plan.etc import name_files
@@ -37,24 +39,35 @@ from nsrun.spec.model import Namespace, NamespaceType, Spec
 OLDEST_KERNEL = "5.15"
 
 
-def plan(spec: Spec, facts: Facts, *, notify: str = "") -> Plan:
+def plan(
+    spec: Spec,
+    facts: Facts,
+    *,
+    notify: str = "",
+    callers: Mapping[NamespaceType, int] | None = None,
+) -> Plan:
     """The program that starts ``spec`` on the machine of ``facts``.
 
-    ``notify``: the path of a socket that is told when the command runs, "" for none.
+    ``notify``: the path of a socket that is told when the command runs, "" for none. ``callers``:
+    in the command's place the spec's expectations are looked at; the inode numbers of the
+    namespaces that its caller is in.
     Raises NsrunError (NS3xx, NS4xx) with everything that this machine or caller cannot do.
     """
     draft = Draft(spec)
     _require(draft, facts)
     who = identity(draft, facts)
-    started = launch(draft, facts, who)
+    started = launch(draft, facts, who, notify)
     connected = network.connect(draft, facts, started)
+    if callers is not None:
+        assertions.look_at_namespaces(draft, callers)
     tree = _furnish(draft, facts, who, started, connected)
     pty = process.open_terminal(draft, who, started, tree)
     # Detached, a standard input that is to be held open is the monitor's to hold, for attach.
     held = bool(notify) and spec.stdin == "open"
     stdin = None if held else process.open_stdin(draft, started)
     _enter(draft, tree)
-    _limit_and_run(draft, facts, who, started, pty, stdin, notify)
+    looking = callers is not None
+    _limit_and_run(draft, facts, who, started, pty, stdin, notify, looking=looking)
     return finished(draft, facts)
 
 
@@ -189,6 +202,8 @@ def _limit_and_run(
     pty: Reg | None,
     stdin: Reg | None,
     notify: str,
+    *,
+    looking: bool,
 ) -> None:
     spec = draft.spec
     security.set_limits(draft, facts)
@@ -227,7 +242,10 @@ def _limit_and_run(
         draft.child(
             "give up the right to set a filter", security.set_capabilities(sets), at="seccomp"
         )
-    process.execute(draft, process.environment(spec, facts))
+    if looking:
+        assertions.look(draft)
+    else:
+        process.execute(draft, process.environment(spec, facts))
     draft.parent(
         "wait for the command to be executed",
         Wait(sync=EXEC, channel=started.outer, signals=started.signals),

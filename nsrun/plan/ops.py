@@ -18,6 +18,8 @@ from nsrun.kernel.values import Bytes, Call, Fmt, Int, Reg, Str
 
 # The sync that no step signals: the peer's end of the channel was closed by its execve.
 EXEC = "exec"
+# Calls that do not return: the child's track ends with one, and the peer's wait for EXEC with it.
+LAST_CALLS = frozenset({"execve", "execveat", "exit_group"})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

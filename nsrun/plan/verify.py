@@ -18,6 +18,7 @@ from nsrun.kernel.values import Arg, Bytes, Call, Fmt, Int, Length, Out, Reg, St
 from nsrun.plan.model import Action, Placed, Plan, Track
 from nsrun.plan.ops import (
     EXEC,
+    LAST_CALLS,
     Await,
     Clone,
     Init,
@@ -253,7 +254,7 @@ def _check_exec(steps: tuple[Placed, ...], track: Track) -> Iterator[str]:
 
 
 def _is_exec(op: Op) -> bool:
-    return isinstance(op, Call) and op.name in ("execve", "execveat")
+    return isinstance(op, Call) and op.name in LAST_CALLS
 
 
 def _check_undo(plan: Plan) -> Iterator[str]:

@@ -141,9 +141,14 @@ def _size(arg: Arg | None) -> int | None:
             return None
 
 
+# So many errnos are named where all are foreseen that answer a question.
+_MANY = 20
+
+
 def _tolerance(accept: tuple[str, ...], skip: tuple[str, ...]) -> str:
     """What failure is foreseen: `` or EEXIST, ENOENT skips``."""
-    words = [f"or {name}" for name in accept] + [f"{name} skips" for name in skip]
+    words = ["or any error"] if len(accept) > _MANY else [f"or {name}" for name in accept]
+    words += ["any error skips"] if len(skip) > _MANY else [f"{name} skips" for name in skip]
     return f"  [{', '.join(words)}]" if words else ""
 
 

@@ -11,6 +11,7 @@ from nsrun.kernel.values import Call, Reg
 from nsrun.plan.channels import channel, reports_to, signals
 from nsrun.plan.model import Action, Plan, Track
 from nsrun.plan.ops import (
+    LAST_CALLS,
     Await,
     Clone,
     Init,
@@ -31,7 +32,6 @@ from nsrun.replay.spawn import PreparedSpawn
 from nsrun.replay.step import Runnable
 from nsrun.replay.syscalls import Forker
 
-_EXEC_CALLS = frozenset({"execve", "execveat"})
 # Steps that end what a failed step leaves behind stand on their own; the others need a track.
 _UNDO_OPS = (Call, Netlink, Spawn)
 
@@ -65,7 +65,7 @@ class Step:
 
     @property
     def is_exec(self) -> bool:
-        return isinstance(self.op, Call) and self.op.name in _EXEC_CALLS
+        return isinstance(self.op, Call) and self.op.name in LAST_CALLS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from typing import Any
 
 from nsrun.diag import Diagnostic, NsrunError, sort_key
 from nsrun.spec import (
+    build_expect,
     build_mounts,
     build_namespaces,
     build_network,
@@ -76,6 +77,7 @@ _FIELDS: dict[str, Callable[[Reader, Value, str], Any]] = {
     "resources": build_resources.resources,
     "oom_score_adj": _as_written,
     "labels": build_process.texts,
+    "expect": build_expect.expectations,
     "hooks": build_process.hooks,
 }
 # Keys that are read entry by entry: what is wrong with one says nothing about the others.

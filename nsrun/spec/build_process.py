@@ -186,7 +186,7 @@ def capabilities(reader: Reader, value: Value, path: str) -> Capabilities:
     if isinstance(value, str):
         return Capabilities(base=cast(Literal["default", "none", "all"], value))
     if isinstance(value, list):
-        return Capabilities(explicit=_caps(reader, value, path))
+        return Capabilities(explicit=capability_names(reader, value, path))
     named = [key for key in _SETS if key in value]
     if named and ("add" in value or "drop" in value):
         reader.problem(
@@ -196,7 +196,7 @@ def capabilities(reader: Reader, value: Value, path: str) -> Capabilities:
             help=("name the sets in full, or change the default with `add` and `drop`",),
         )
     if named:
-        sets = {key: _caps(reader, value[key], f"{path}.{key}") for key in named}
+        sets = {key: capability_names(reader, value[key], f"{path}.{key}") for key in named}
         return Capabilities(sets=MappingProxyType(sets))
     return _changes(reader, value, path)
 
@@ -212,14 +212,14 @@ def _changes(reader: Reader, value: Value, path: str) -> Capabilities:
                 reader.problem("NS318", path, "`ALL` is added and dropped")
             base = "none" if key == "drop" else "all"
             words = []
-        parts[key] = _caps(reader, words, f"{path}.{key}")
+        parts[key] = capability_names(reader, words, f"{path}.{key}")
     for name in parts["add"]:
         if name in parts["drop"]:
             reader.problem("NS318", path, f"{quote(name)} is added and dropped")
     return Capabilities(base=base, add=parts["add"], drop=parts["drop"])
 
 
-def _caps(reader: Reader, value: Value, path: str) -> tuple[str, ...]:
+def capability_names(reader: Reader, value: Value, path: str) -> tuple[str, ...]:
     made: list[str] = []
     for index, word in enumerate(value):
         found = names.capability(word)

@@ -452,6 +452,36 @@ class Logging:
         return self.max_files if self.driver == "file" else 0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Endpoint:
+    """Where a stream is connected to: ``address`` and TCP ``port``, or a socket of the host's
+    unix(7): ``unix`` is a path, or ``@`` and a name of the abstract namespace."""
+
+    address: IPAddress | None = None
+    port: int = 0
+    unix: str = ""
+
+    def __str__(self) -> str:
+        if self.address is None:
+            return f"unix:{self.unix}"
+        host = f"[{self.address}]" if self.address.version == 6 else str(self.address)
+        return f"{host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expectations:
+    """What must hold inside. ``capabilities``: exactly these, None where nothing is said."""
+
+    unreachable: tuple[Endpoint, ...] = ()
+    reachable: tuple[Endpoint, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    readable: tuple[str, ...] = ()
+    read_only: tuple[str, ...] = ()
+    writable: tuple[str, ...] = ()
+    namespaces_new: tuple[NamespaceType, ...] = ()
+    capabilities: tuple[str, ...] | None = None
+
+
 PathList = Literal["default", "none"] | tuple[str, ...]
 
 
@@ -503,6 +533,7 @@ class Spec:
     cgroups: tuple[str, ...] = ()
     oom_score_adj: int | None = None
     labels: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    expect: Expectations = Expectations()
     hooks: Hooks = Hooks()
     profile: Literal["default", "strict", "none"] = "default"
     preset: frozenset[str] = frozenset()
