@@ -26,6 +26,8 @@ SYNONYMS = {
     "terminal": "tty", "ulimits": "rlimits", "maskedpaths": "masked_paths",
     "nonewprivileges": "no_new_privileges", "volumes": "mounts", "working_dir": "cwd",
     "readonlypaths": "readonly_paths", "oomscoreadj": "oom_score_adj", "workdir": "cwd",
+    "mem_limit": "resources", "cpus": "resources", "pids_limit": "resources", "ports": "network",
+    "dns": "network", "extra_hosts": "network", "privileged": "profile", "tmpfs": "mounts",
     "uidmappings": "idmap", "gidmappings": "idmap", "stop_grace_period": "stop_timeout",
     "max-size": "max_size", "max-file": "max_files", "max_file": "max_files",
 }  # fmt: skip
