@@ -24,7 +24,7 @@ int folder_reserve(const char *temporary)
     char blank[FILE_BYTES];
     struct text text = {.at = blank, .size = sizeof blank};
     memset(blank, ' ', sizeof blank);
-    i64 flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;
+    i64 flags = O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC;
     int fd = must("write in the container's folder",
                   SYS4(openat, the.folder, temporary, flags, 0600));
     text.used = sizeof blank;
@@ -47,7 +47,7 @@ int folder_socket(const char *name, int kind)
 void folder_remove(void)
 {
     static const char *const names[] = {"container.json", "plan", "joined", "exit",
-                                        "lock",           "log",  "lost",   ".pid"};
+                                        "lock",           "log",  "lost",   ".pid", "oom"};
     for (size_t i = 0; i < COUNT(names); i++)
         SYS3(unlinkat, the.folder, names[i], 0);
     for (int rotated = 1; rotated < the.log.files_max; rotated++) {

@@ -112,6 +112,9 @@ def status(container: Container, health: _Health) -> str:
     from nsrun.runtime.store import Status
 
     if health.restarts(container):
+        if container.exit_status is None:
+            # Its monitor was killed, and wrote down no end.
+            return "Restarting"
         return f"Restarting ({container.exit_status}) {ago(container.finished)} ago"
     match container.status:
         case Status.RUNNING:
@@ -120,7 +123,8 @@ def status(container: Container, health: _Health) -> str:
         case Status.PAUSED:
             return f"Up {ago(container.started)} (Paused)"
         case Status.EXITED:
-            return f"Exited ({container.exit_status}) {ago(container.finished)} ago"
+            why = "out of memory, " if container.out_of_memory else ""
+            return f"Exited ({why}{container.exit_status}) {ago(container.finished)} ago"
         case other:
             return other.value.capitalize()
 
@@ -141,6 +145,7 @@ def _as_data(container: Container, health: _Health) -> dict[str, object]:
         "started": container.started,
         "finished": container.finished,
         "exit_status": container.exit_status,
+        "out_of_memory": container.out_of_memory,
         "ports": list(record.ports),
         "addresses": list(record.addresses),
         "labels": dict(record.labels),

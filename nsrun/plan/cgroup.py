@@ -23,11 +23,11 @@ from nsrun.kernel.abi import (
     OpenFlag,
 )
 from nsrun.kernel.facts import CgroupFolder, Facts
-from nsrun.kernel.values import Reg
+from nsrun.kernel.values import Reg, Str
 from nsrun.plan.device_program import DeviceRule, device_program
 from nsrun.plan.draft import Draft
-from nsrun.plan.model import UndoWhen
-from nsrun.plan.ops import Op
+from nsrun.plan.model import MEMORY_LIMIT, UndoWhen
+from nsrun.plan.ops import Op, Spawn
 from nsrun.spec.model import CPU_PERIOD, IoLimit, NamespaceType, Resources, Spec
 
 # A controller of cgroup v2 that has another name in version 1.
@@ -37,6 +37,12 @@ _USUAL_DEVICES = ("1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:2", "136:*")
 # Kernel, version 1: where nothing is given, 1024 shares; the weight of version 2 is then 100.
 _SHARES, _WEIGHT = 1024, 100
 _SHARES_MIN, _SHARES_MAX = 2, 262144
+# The files that hold a group to an amount of memory.
+_MEMORY_FILES = ("memory.limit_in_bytes", "memory.max")
+# mm/memcontrol-v1.c: "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", the first two of one digit.
+_OOM_KILL_AT = 40
+# More than memory.events and memory.oom_control have, in bytes.
+_COUNTS_MAX = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +73,16 @@ def group_name(container: str) -> str:
     return f"nsrun-{container}"
 
 
-def make_groups(draft: Draft, facts: Facts) -> tuple[Reg, ...]:
-    """The launcher's part; the registers of what :func:`enter` writes to."""
+def make_groups(draft: Draft, facts: Facts, notify: str = "") -> tuple[Reg, ...]:
+    """The launcher's part; the registers of what :func:`enter` writes to. ``notify``: the socket
+    in the folder of a container that is left running, where its end is told; "" for none."""
     entered = [_open_joined(draft, path) for path in draft.spec.cgroups]
     resources = draft.spec.resources or Resources()
     groups = groups_for(draft, facts, resources)
-    return (*entered, *(_make(draft, facts, group) for group in groups))
+    folder = notify.rpartition("/")[0]
+    if draft.spec.resources is not None:
+        _add_freezer(facts, groups)
+    return (*entered, *(_make(draft, facts, group, folder) for group in groups))
 
 
 def enter(draft: Draft, entered: tuple[Reg, ...]) -> None:
@@ -147,6 +157,20 @@ def groups_for(
     if narrows_devices(draft.spec):
         _narrow_devices(draft, facts, made)
     return list(made.values())
+
+
+def _add_freezer(facts: Facts, groups: list[Group]) -> None:
+    """Version 1 has what stops a whole group in a hierarchy of its own; version 2 in each group.
+
+    By it `pause` and the end of a whole tree reach what has left the tree of processes. Where the
+    container has a group of version 2 already, or none at all, nothing is added.
+    """
+    found = facts.cgroups
+    folder = found.v1.get("freezer") if found is not None else None
+    if not groups or folder is None or not folder.writable or any(g.is_v2 for g in groups):
+        return
+    if all(group.folder.path != folder.path for group in groups):
+        groups.append(Group(folder=folder, is_v2=False, at="resources", controllers=["freezer"]))
 
 
 Want = tuple[str, list[Limit], list[Limit]]
@@ -342,7 +366,7 @@ def _refuse_controller(
 # --- steps -------------------------------------------------------------------------------------
 
 
-def _make(draft: Draft, facts: Facts, group: Group) -> Reg:
+def _make(draft: Draft, facts: Facts, group: Group, ends: str) -> Reg:
     folder = group.folder
     if not folder.writable:
         _refuse_folder(draft, facts, group)
@@ -387,7 +411,46 @@ def _make(draft: Draft, facts: Facts, group: Group) -> Reg:
         )
     if group.devices is not None:
         _attach_rules(draft, group.devices, own)
+    if "memory" in group.controllers:
+        _watch_memory(draft, facts, group, own, ends)
     return procs
+
+
+def _watch_memory(draft: Draft, facts: Facts, group: Group, own: Reg, ends: str) -> None:
+    """How many processes the kernel has ended for want of memory is looked at when all have
+    ended, before the group goes: a count that is not 0 is told as a failed undo step. ``ends``:
+    the folder of a container that is left running, which keeps what the kernel had counted.
+    """
+    resources = draft.spec.resources or Resources()
+    at = next((one.at for one in group.limits if one.file in _MEMORY_FILES), group.at)
+    limit = f" {_size(resources.memory)}" if resources.memory is not None else ""
+    name = "memory.events" if group.is_v2 else "memory.oom_control"
+    counts = draft.reg("oom_counts")
+    steps: list[Op] = [calls.openat(own, name, OpenFlag.O_CLOEXEC, save=counts)]
+    undo: list[Op] = []
+    if ends:
+        kept = draft.reg("oom_kept")
+        made = OpenFlag.O_WRONLY | OpenFlag.O_CREAT | OpenFlag.O_TRUNC | OpenFlag.O_NOFOLLOW
+        steps.append(
+            calls.openat(calls.CWD, f"{ends}/oom", made | OpenFlag.O_CLOEXEC, mode=0o600, save=kept)
+        )
+        undo.append(calls.sendfile_whole(kept, counts, _COUNTS_MAX))
+    grep = facts.helpers.get("grep")
+    if not group.is_v2:
+        undo.append(calls.read_digit_zero(counts, _OOM_KILL_AT, "oom_kill 0"))
+    elif grep is not None:
+        # Where the count stands in the text depends on those before it.
+        path = f"{group.folder.path}/{group_name(draft.spec.name)}/{name}"
+        undo.append(Spawn(argv=(Str(grep), Str("-qx"), Str("oom_kill 0"), Str(path))))
+    draft.parent(f"{MEMORY_LIMIT}{limit}", *steps, at=at, undo=tuple(undo), undo_when=UndoWhen.END)
+
+
+def _size(size: int) -> str:
+    """``32m``, as a spec has it."""
+    for unit, word in ((1 << 30, "g"), (1 << 20, "m"), (1 << 10, "k")):
+        if size and not size % unit:
+            return f"{size // unit}{word}"
+    return str(size)
 
 
 def _attach_rules(draft: Draft, rules: tuple[DeviceRule, ...], own: Reg) -> None:

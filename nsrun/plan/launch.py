@@ -88,10 +88,10 @@ def _has_offsets(spec: Spec) -> bool:
     return time is not None and (time.boottime, time.monotonic) != (None, None)
 
 
-def launch(draft: Draft, facts: Facts, identity: Identity) -> Launch:
+def launch(draft: Draft, facts: Facts, identity: Identity, notify: str = "") -> Launch:
     """Everything from the first act of the launcher to the child in its namespaces, mapped."""
     regs = _prepare(draft, facts)
-    groups = cgroup.make_groups(draft, facts)
+    groups = cgroup.make_groups(draft, facts, notify)
     if needs_stage(draft.spec):
         _clone_through_stage(draft, facts, identity, regs, groups)
     else:

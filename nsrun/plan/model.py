@@ -10,6 +10,9 @@ from nsrun.diag import Span
 from nsrun.plan.ops import Op
 
 FORMAT = 1
+# How an action begins whose undo steps fail where the kernel has ended a process of the container
+# for want of memory; the limit follows, where there is one.
+MEMORY_LIMIT = "watch the memory limit"
 
 
 class Track(StrEnum):

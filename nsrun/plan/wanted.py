@@ -42,6 +42,8 @@ def _helpers(spec: Spec) -> Iterator[str]:
         yield "nft"
     if spec.network is not None and spec.network.mode == "user":
         yield from usernet.HELPERS
+    if spec.resources is not None:
+        yield "grep"
 
 
 def _bridges(spec: Spec) -> Iterator[str]:

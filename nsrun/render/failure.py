@@ -15,7 +15,7 @@ from typing import assert_never
 
 from nsrun.diag import Diagnostic, Severity
 from nsrun.kernel.values import Call, Expect, Out, Str
-from nsrun.plan.model import Action, Placed, Plan
+from nsrun.plan.model import MEMORY_LIMIT, Action, Placed, Plan
 from nsrun.plan.ops import Op, Spawn
 from nsrun.render.asked import call_name, call_values
 from nsrun.render.steps import format_text, step_text
@@ -35,6 +35,8 @@ from nsrun.replay.outcome import (
 Explain = Callable[[str, str, tuple[str | int, ...]], tuple[tuple[str, ...], tuple[str, ...]]]
 
 Fault = Failure | UndoFailure
+# grep(1): no line is as asked for.
+_NOT_FOUND = 1
 
 
 def no_explanation(
@@ -59,7 +61,7 @@ def _diagnostics(plan: Plan, outcome: Outcome, explain: Explain) -> Iterator[Dia
     if outcome.dropped_signal is not None:
         yield _dropped(signal_name(outcome.dropped_signal))
     for undo in outcome.undo_failures:
-        yield undo_diagnostic(plan, undo)
+        yield _out_of_memory(plan, undo, outcome) or undo_diagnostic(plan, undo)
     if outcome.survivors:
         pids = ", ".join(map(str, outcome.survivors))
         yield Diagnostic(code="NS504", summary=f"processes did not end when killed: {pids}")
@@ -114,6 +116,31 @@ def undo_diagnostic(plan: Plan, undo: UndoFailure) -> Diagnostic:
         step=f"undo: {step_text(op, full=True)}" if op else "",
         errno=undo.errno_name,
         notes=(*_said(op, undo), *found.notes),
+    )
+
+
+def _out_of_memory(plan: Plan, undo: UndoFailure, outcome: Outcome) -> Diagnostic | None:
+    """NS610 where the kernel's count of processes ended for want of memory is not 0.
+
+    The count alone says so, not the exit status: that is 137 for anybody's SIGKILL.
+    """
+    counted = undo.kind is Kind.EXPECT or (undo.kind is Kind.SPAWN and undo.value == _NOT_FOUND)
+    if not counted or not 0 <= undo.action < len(plan.actions):
+        return None
+    action = plan.actions[undo.action]
+    if not action.what.startswith(MEMORY_LIMIT):
+        return None
+    limit = action.what.removeprefix(MEMORY_LIMIT)
+    killed = outcome.signal == signal.SIGKILL
+    return dataclasses.replace(
+        _located(action),
+        code="NS610",
+        severity=Severity.ERROR if outcome.status else Severity.WARNING,
+        summary=f"memory limit{limit} reached: the kernel ended "
+        + ("the command" if killed else "a process of the container"),
+        why=("there was no memory left in its control group that could be taken back",),
+        help=("raise `memory` under resources, or look at what the command needs",),
+        notes=(),
     )
 
 

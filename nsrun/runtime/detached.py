@@ -153,9 +153,9 @@ def again(container: store.Container, options: Options | None = None) -> Started
     if options is not None:
         record = replace(record, remove=options.remove)
     # The start takes the file away that tells of the last end.
-    last, at = events.die(container), time.time_ns()
+    last, at = events.ends(container), time.time_ns()
     result = start(container.folder, record, store.plan_of(container))
-    events.note(last, events.of(record, "start", at) if result.status == 0 else None)
+    events.note(*last, events.of(record, "start", at) if result.status == 0 else None)
     return result
 
 

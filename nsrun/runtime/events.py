@@ -81,6 +81,20 @@ def die(container: Container) -> Event | None:
     )
 
 
+def oom(container: Container) -> Event | None:
+    """That the kernel has ended a process of it for want of memory. Told with its end: the kernel
+    counts, and does not say when."""
+    last = die(container)
+    if last is None or not container.out_of_memory:
+        return None
+    return of(container.record, "oom", container.finished)
+
+
+def ends(container: Container) -> tuple[Event, ...]:
+    """All that its folder tells of its end, in this order; none where it has not ended."""
+    return tuple(e for e in (oom(container), die(container)) if e is not None)
+
+
 def note(*events: Event | None) -> None:
     """Write them into the log, by one write(2). That a log cannot be written stops nobody."""
     place = path()
@@ -178,7 +192,7 @@ def past() -> list[Event]:
     for file in (place + _OLDER, place) if place is not None else ():
         with contextlib.suppress(OSError), open(file, "rb") as lines:
             found |= {e.key: e for e in map(parse, lines) if e is not None}
-    found |= {e.key: e for e in map(die, store.everything()) if e is not None}
+    found |= {e.key: e for c in store.everything() for e in ends(c)}
     return sorted(found.values(), key=lambda e: e.time)
 
 

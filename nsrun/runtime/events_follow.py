@@ -54,7 +54,7 @@ class Follower:
         self._past: set[tuple[str, ...]] = set()
         self._monitors: dict[int, tuple[Container, Monitor]] = {}
         for container in store.everything():
-            self._told |= {e.key for e in (events.die(container),) if e is not None}
+            self._told |= {e.key for e in events.ends(container)}
             self._watch(container)
 
     def __enter__(self) -> Follower:
@@ -133,7 +133,8 @@ class Follower:
         """The end that a folder tells, if it has not been told."""
         found = store.load(os.path.join(store.folder(), name))
         if found is not None and found.record.id == ident:
-            yield from self._once(events.die(found))
+            for event in events.ends(found):
+                yield from self._once(event)
 
     def _once(self, event: Event | None) -> Iterator[Event]:
         if event is not None and event.key not in self._told:

@@ -57,7 +57,7 @@ def _state(container: Container) -> dict[str, Any]:
         "Running": container.running,
         "Paused": status is Status.PAUSED,
         "Restarting": status is Status.RESTARTING,
-        "OOMKilled": False,
+        "OOMKilled": container.out_of_memory,
         "Dead": status is Status.DEAD,
         "Pid": container.pid,
         "ExitCode": container.exit_status or 0,

@@ -154,9 +154,9 @@ def remove(container: Container, *, force: bool = False) -> None:
 
 def discard(container: Container) -> None:
     """Take the folder of one away that has ended; the log of events keeps what it tells."""
-    last = events.die(store.load(container.folder) or container)
+    last = events.ends(store.load(container.folder) or container)
     store.remove(container.folder)
-    events.note(last, events.of(container.record, "destroy"))
+    events.note(*last, events.of(container.record, "destroy"))
 
 
 def until_unlocked(container: Container) -> None:

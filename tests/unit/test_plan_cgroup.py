@@ -9,7 +9,9 @@ import pytest
 
 from nsrun.diag import NsrunError
 from nsrun.kernel.facts import CgroupFolder, Cgroups, Facts, Kind, PathFact
-from nsrun.plan.model import Plan, Track
+from nsrun.kernel.values import Out
+from nsrun.plan.build import plan as make_plan
+from nsrun.plan.model import MEMORY_LIMIT, Plan, Track
 from nsrun.plan.wanted import wanted
 from tests.support.planning import (
     ORDINARY,
@@ -44,7 +46,7 @@ def v2(*controllers: str, **keys: Any) -> Cgroups:
 
 
 def machine(cgroups: Cgroups, facts: Facts = ROOT) -> Facts:
-    return knowing(facts, paths=PATHS, cgroups=cgroups)
+    return knowing(facts, paths=PATHS, cgroups=cgroups, helpers={"grep": "/usr/bin/grep"})
 
 
 def limited(cgroups: Cgroups, namespaces: list[str] | None = None, **resources: Any) -> Plan:
@@ -149,6 +151,48 @@ def test_the_end_kills_what_is_left_in_it_and_removes_it() -> None:
     assert '"nsrun-web/cgroup.kill"' in undo[0]
     assert undo[1].startswith('write(%kill, "1"')
     assert undo[-1].startswith('unlinkat(%cgroup_base, "nsrun-web", AT_REMOVEDIR)')
+
+
+def test_who_ended_for_want_of_memory_is_counted_at_the_end() -> None:
+    old, new = limited(v1(), memory="32m"), limited(v2(enabled=ALL), memory="32m")
+    for plan, file in ((old, "memory.oom_control"), (new, "memory.events")):
+        watch = only(plan, f"{MEMORY_LIMIT} 32m")
+        assert file in lines(watch)[0]
+        assert watch.origin.path == "resources.memory"
+        # Actions are undone last first: the group is there still.
+        order(plan, Track.PARENT, "make the control group", MEMORY_LIMIT)
+    (read,) = only(old, MEMORY_LIMIT).undo
+    (buffer,) = (arg for arg in read.args if isinstance(arg, Out))  # type: ignore[union-attr]
+    (expect,) = buffer.expects
+    for count, is_none in ((0, True), (1, False), (10, False), (203, False)):
+        shown = f"oom_kill_disable 0\nunder_oom 0\noom_kill {count}\n".encode()
+        assert (shown[expect.offset] == expect.equals) is is_none
+    (grep,) = only(new, MEMORY_LIMIT).undo
+    assert [str(getattr(word, "value", word)) for word in grep.argv] == [  # type: ignore[union-attr]
+        "/usr/bin/grep", "-qx", "oom_kill 0", "/sys/fs/cgroup/nsrun-web/memory.events",
+    ]  # fmt: skip
+    assert not [a for a in limited(v1(), pids=3).actions if a.what.startswith(MEMORY_LIMIT)]
+
+
+def test_one_left_running_keeps_what_was_counted() -> None:
+    spec = spec_of(name="web", namespaces=["mount"], resources={"memory": "1m"})
+    watch = only(make_plan(spec, machine(v1()), notify="/run/nsrun/c/web/notify"), MEMORY_LIMIT)
+    assert '"/run/nsrun/c/web/oom"' in lines(watch)[1]
+    assert lines(watch.undo)[0].startswith("sendfile(%oom_kept, %oom_counts, ")
+
+
+def test_version_1_is_stopped_by_a_hierarchy_of_its_own() -> None:
+    with_freezer = v1("pids", "freezer")
+    made = "make the control group /sys/fs/cgroup/freezer/nsrun-web"
+    assert made in [action.what for action in limited(with_freezer, pids=3).actions]
+    # Version 2 stops each group, and where nothing is limited there is none.
+    hybrid = Cgroups(v1=v1("freezer").v1, v2=v2("pids", enabled=frozenset({"pids"})).v2)
+    for plan in (limited(hybrid, pids=3), planned(machine(with_freezer), namespaces=["mount"])):
+        assert made not in [action.what for action in plan.actions]
+    closed = MappingProxyType({**v1("pids").v1, "freezer": CgroupFolder(path="/f", writable=False)})
+    assert "make the control group /f/nsrun-web" not in [
+        action.what for action in limited(Cgroups(v1=closed), pids=3).actions
+    ]
 
 
 @pytest.mark.parametrize("user", [False, True])

@@ -19,12 +19,12 @@ from nsrun.cli import start
 from nsrun.diag import CODES, Diagnostic, NsrunError
 from nsrun.host import native
 from nsrun.kernel import calls
-from nsrun.kernel.facts import Facts, PathFact, SubIds
+from nsrun.kernel.facts import CgroupFolder, Cgroups, Facts, PathFact, SubIds
 from nsrun.kernel.facts import Kind as PathKind
 from nsrun.kernel.values import Call, Reg, Str
 from nsrun.plan import build, verify
 from nsrun.plan.codec import loads
-from nsrun.plan.model import Placed, Plan
+from nsrun.plan.model import MEMORY_LIMIT, Placed, Plan
 from nsrun.plan.ops import Spawn
 from nsrun.render.diagnostic import render
 from nsrun.render.failure import Explain, no_explanation, outcome_diagnostics
@@ -183,6 +183,22 @@ def undo_fails() -> tuple[Diagnostic, ...]:
 
 def interrupted() -> tuple[Diagnostic, ...]:
     plan = planned(ROOT_FACTS)
+def out_of_memory() -> tuple[Diagnostic, ...]:
+    folder = CgroupFolder(path="/sys/fs/cgroup/memory")
+    groups = Cgroups(v1=MappingProxyType({"memory": folder}))
+    facts = dataclasses.replace(ROOT_FACTS, cgroups=groups)
+    plan = planned(facts)
+    watches = (
+        UndoFailure(action=number, step=0, what=action.what, kind=Kind.EXPECT, value=ord("1"))
+        for number, action in enumerate(plan.actions)
+        if action.what.startswith(MEMORY_LIMIT)
+    )
+    killed = Outcome(
+        status=137, started=True, signal=signal.SIGKILL, undo_failures=(next(watches),)
+    )
+    return outcome_diagnostics(plan, killed)
+
+
     return outcome_diagnostics(plan, Outcome(status=130, interrupted=True, signal=signal.SIGINT))
 
 
@@ -322,6 +338,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("data", "rootfs"):
         (tmp_path / name).mkdir()
+    "NS610": out_of_memory,
+    "NS620": does_not_hold,
+    "NS621": expects_nothing,
     return tmp_path
 
 
