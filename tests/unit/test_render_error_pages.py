@@ -16,6 +16,7 @@ from types import MappingProxyType
 import pytest
 
 from nsrun.cli import start
+from nsrun.cli import verify as cli_verify
 from nsrun.diag import CODES, Diagnostic, NsrunError
 from nsrun.host import native
 from nsrun.kernel import calls
@@ -30,6 +31,7 @@ from nsrun.render.diagnostic import render
 from nsrun.render.failure import Explain, no_explanation, outcome_diagnostics
 from nsrun.replay.outcome import Failure, Kind, Outcome, UndoFailure
 from nsrun.runtime import compiled, launch, life, stack, store
+from nsrun.runtime import verify as look
 from nsrun.runtime.store import Container
 from nsrun.spec.load import load
 from nsrun.spec.model import NamespaceType
@@ -181,8 +183,6 @@ def undo_fails() -> tuple[Diagnostic, ...]:
     return outcome_diagnostics(plan, Outcome(status=125, undo_failures=(next(unmounts),)))
 
 
-def interrupted() -> tuple[Diagnostic, ...]:
-    plan = planned(ROOT_FACTS)
 def out_of_memory() -> tuple[Diagnostic, ...]:
     folder = CgroupFolder(path="/sys/fs/cgroup/memory")
     groups = Cgroups(v1=MappingProxyType({"memory": folder}))
@@ -199,6 +199,8 @@ def out_of_memory() -> tuple[Diagnostic, ...]:
     return outcome_diagnostics(plan, killed)
 
 
+def interrupted() -> tuple[Diagnostic, ...]:
+    plan = planned(ROOT_FACTS)
     return outcome_diagnostics(plan, Outcome(status=130, interrupted=True, signal=signal.SIGINT))
 
 
@@ -293,6 +295,21 @@ def waits_in_vain() -> tuple[Diagnostic, ...]:
     return tuple(found)
 
 
+def does_not_hold() -> tuple[Diagnostic, ...]:
+    spec, _ = load(FILE)
+    why = "a folder can be made in it"
+    place = "expect.read_only[0]"
+    finding = look.Finding(path=place, what="read_only /tmp", holds=False, why=why)
+    return (cli_verify.diagnostic(spec, finding),)
+
+
+def expects_nothing() -> tuple[Diagnostic, ...]:
+    spec, _ = load(FILE)
+    with pytest.raises(NsrunError) as caught:
+        look.plan_of(spec)
+    return caught.value.diagnostics
+
+
 SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS003": at_fault,
     "NS317": unknown_user,
@@ -321,6 +338,9 @@ SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS607": not_running,
     "NS608": changed_since,
     "NS609": waits_in_vain,
+    "NS610": out_of_memory,
+    "NS620": does_not_hold,
+    "NS621": expects_nothing,
 }
 # What a mended spec is planned with, where the caller is not root on a full kernel.
 MENDED_FACTS = {"NS401": NO_TIME_FACTS, "NS402": USER_FACTS, "NS403": USER_FACTS}
@@ -338,9 +358,6 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     for name in ("data", "rootfs"):
         (tmp_path / name).mkdir()
-    "NS610": out_of_memory,
-    "NS620": does_not_hold,
-    "NS621": expects_nothing,
     return tmp_path
 
 
