@@ -28,6 +28,7 @@ from nsrun.kernel.observed import (
     Source,
     address_of,
     link_of,
+    nft_rules,
     route_of,
 )
 
@@ -191,21 +192,7 @@ def _rules(program: str, table: str) -> int | None:
         )
     except (OSError, subprocess.SubprocessError):
         return None
-    return _count(done.stdout) if done.returncode == 0 else None
-
-
-def _count(text: str) -> int:
-    """The rules of a table as nft(8) prints it: what stands in chains and is no property."""
-    count, inside = 0, False
-    for line in text.splitlines():
-        words = line.split()
-        if words[:1] == ["chain"]:
-            inside = True
-        elif words == ["}"]:
-            inside = False
-        elif inside and words and words[0] not in ("type", "comment"):
-            count += 1
-    return count
+    return nft_rules(done.stdout) if done.returncode == 0 else None
 
 
 # --- the network -----------------------------------------------------------------------------

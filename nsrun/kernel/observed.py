@@ -119,6 +119,20 @@ class Observed:
     tables: Mapping[str, int | None] = field(default_factory=dict)
 
 
+def nft_rules(text: str) -> int:
+    """How many rules a text has that nft(8) reads or prints: one a line, in chains."""
+    count, inside = 0, False
+    for line in text.splitlines():
+        words = line.split()
+        if words[:1] == ["chain"]:
+            inside = True
+        elif words == ["}"]:
+            inside = False
+        elif inside and words and words[0] not in ("type", "comment"):
+            count += 1
+    return count
+
+
 # --- bodies of rtnetlink's messages ------------------------------------------------------------
 
 

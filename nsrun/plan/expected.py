@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import posixpath
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from nsrun.kernel import abi
+from nsrun.kernel.observed import nft_rules
 from nsrun.kernel.values import Arg, Bytes, Call, Fmt, Int, Out, Reg, Str
 from nsrun.plan.expected_mounts import Mount, Mounts
 from nsrun.plan.expected_network import Networks, Wire
@@ -153,7 +154,7 @@ class _Reader:
             return
         where, path = call.args[0], _path(call.args[1])
         if isinstance(where, Reg):
-            above = self._paths.get(where.name)
+            above = self._paths.get(where.name) or self.mounts.path_of(where)
             if above is None or path is None:
                 return
             path = posixpath.join(above, path)
@@ -261,17 +262,4 @@ def _table(program: str, text: str, action: Action) -> Table | None:
     first = text.split()
     if first[:3] != ["create", "table", "inet"] or len(first) < 4:
         return None
-    return Table(program=program, name=first[3], rules=len(list(rules(text))), action=action)
-
-
-def rules(text: str) -> Iterator[str]:
-    """The rules of chains in a text that nft(8) reads or prints, one a line."""
-    inside = False
-    for line in text.splitlines():
-        words = line.split()
-        if words[:1] == ["chain"]:
-            inside = True
-        elif words == ["}"]:
-            inside = False
-        elif inside and words and words[0] not in ("type", "comment"):
-            yield line.strip()
+    return Table(program=program, name=first[3], rules=nft_rules(text), action=action)

@@ -98,6 +98,16 @@ class Mounts:
         if old.name in self._named:
             self._named[new.name] = self._named[old.name]
 
+    def path_of(self, reg: Reg) -> str | None:
+        """The container's path of a descriptor, None for what is no mount or place in one."""
+        match self._named.get(reg.name):
+            case Mount() as mount:
+                return mount.target
+            case Place() as place:
+                return _target(place)
+            case _:
+                return None
+
     def call(self, call: Call, action: Action, sure: bool) -> None:
         args = call.args
         match call.name:

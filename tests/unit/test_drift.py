@@ -1,0 +1,333 @@
+"""What is no longer as planned, by plans and observations that are only described."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from types import MappingProxyType
+from typing import Any
+
+import pytest
+
+from nsrun.kernel.facts import CgroupFolder, Cgroups
+from nsrun.kernel.observed import Link, Observed, Route, SeenMount, Source, nft_rules
+from nsrun.plan import binary
+from nsrun.plan.drift import Difference, compare, question
+from nsrun.plan.expected import Expected, expected
+from nsrun.plan.model import Plan
+from tests.support.planning import folder, knowing, planned
+from tests.unit.test_plan_nat import host
+
+_PIDS = "/sys/fs/cgroup/pids"
+
+
+def made(**keys: object) -> Plan:
+    """A plan by root on a machine with nft and the controllers pids and memory."""
+    groups = {
+        name: CgroupFolder(path=f"/sys/fs/cgroup/{name}", owner=0, writable=True)
+        for name in ("pids", "memory", "cpuset")
+    }
+    facts = knowing(
+        host(),
+        paths={"/data": folder(), "/srv/root": folder()},
+        targets={path: folder() for path in ("/tmp", "/mnt", "/proc", "/sys", "/dev")},
+        cgroups=Cgroups(v2=None, v1=MappingProxyType(groups)),
+    )
+    keys = {"name": "web", "namespaces": ["mount", "pid", "uts", "network"], **keys}
+    return planned(facts, **keys)
+
+
+def as_planned(wanted: Expected) -> Observed:
+    """What is seen of a container that is just as it was planned."""
+    asked = question(wanted)
+    inodes = {kind: 10 + n for n, kind in enumerate(("user", "mnt", "pid", "net", "ipc", "uts"))}
+    last = {mount.target: mount for mount in wanted.mounts}
+    mounts = tuple(
+        SeenMount(
+            ident=number,
+            target=target,
+            fstype=mount.fstype or "ext4",
+            root=mount.bound or "/",
+            options=frozenset(
+                [word for word, is_set in mount.flags.items() if is_set]
+                + ([mount.atime] if mount.atime in ("relatime", "noatime") else [])
+            ),
+            propagation=("shared:1",) if mount.propagation == "shared" else (),
+        )
+        for number, (target, mount) in enumerate(last.items(), start=1)
+    )
+
+    def seen(where: dict[str, Any], first: int) -> dict[str, Link]:
+        return {
+            name: dataclasses.replace(
+                one.link,
+                index=first + n,
+                up=one.link.up or one.lifted is not None,
+                addresses=tuple(one.addresses),
+                mtu=one.link.mtu or 1500,
+            )
+            for n, (name, one) in enumerate(where.items())
+        }
+
+    inside, outside = seen(wanted.networks.inside, 2), seen(wanted.networks.host, 20)
+    lo = Link(name="lo", index=1, up=wanted.networks.lo is not None, addresses=("127.0.0.1/8",))
+    return Observed(
+        namespaces={k: n + (100 if k in wanted.made else 0) for k, n in inodes.items()},
+        callers=inodes,
+        joined=dict.fromkeys(asked.namespaces, 13),
+        mounts=mounts,
+        places={line.target: line.ident for line in mounts},
+        sources={path: Source(fstype="ext4", root=path) for path in asked.sources},
+        hostname=wanted.hostname[0] if wanted.hostname else "outer",
+        domainname=wanted.domainname[0] if wanted.domainname else "",
+        links=(lo, *inside.values()),
+        routes=tuple(
+            dataclasses.replace(
+                one.route, index=inside[one.dev].index if one.dev else one.route.index
+            )
+            for one in wanted.networks.routes
+        ),
+        host_links=tuple(outside.values()),
+        sysctls={path: text.text for path, text in wanted.sysctls.items()},
+        files={path: text.text for path, text in wanted.files.items()},
+        status={"NoNewPrivs": "1", "Seccomp": "2", "CapBnd": "0"},
+        limits={number: most for number, (most, _) in wanted.limits.items()},
+        oom_score_adj=wanted.oom.text if wanted.oom else "0",
+        tables={table.name: table.rules for table in wanted.tables},
+    )
+
+
+RICH: dict[str, object] = {
+    "hostname": "web-1",
+    "domainname": "example.org",
+    "rootfs": {"path": "/srv/root", "readonly": True},
+    "mounts": [
+        {"type": "tmpfs", "target": "/tmp", "options": ["noexec", "noatime"]},
+        {"type": "bind", "source": "/data", "target": "/mnt", "options": ["ro", "shared"]},
+    ],
+    "network": {
+        "interfaces": [
+            {
+                "name": "eth0",
+                "type": "veth",
+                "mtu": 1400,
+                "mac": "02:00:00:00:00:01",
+                "addresses": ["10.1.0.2/24", "fd00::2/64"],
+                "peer": {"addresses": ["10.1.0.1/24"]},
+            },
+            {"name": "d0", "type": "dummy", "up": False},
+        ],
+        "routes": [
+            {"to": "default", "via": "10.1.0.1"},
+            {"to": "198.51.100.0/24", "type": "blackhole"},
+        ],
+        "masquerade": True,
+    },
+    "sysctl": {"net.ipv4.ip_default_ttl": 33},
+    "resources": {"pids": 50, "memory": "64m"},
+    "rlimits": {"nofile": 256},
+    "oom_score_adj": 300,
+    "capabilities": "none",
+}
+
+Change = Callable[[Observed], dict[str, Any]]
+
+
+def line(target: str, **changes: Any) -> Change:
+    """That the mount on ``target`` is otherwise; None for ``gone`` takes it away."""
+
+    def change(seen: Observed) -> dict[str, Any]:
+        if "gone" in changes:
+            return {"places": {**seen.places, target: 0}}
+        lines = (
+            dataclasses.replace(m, **changes) if m.target == target else m for m in seen.mounts
+        )
+        return {"mounts": tuple(lines)}
+
+    return change
+
+
+def link(name: str, field: str = "links", **changes: Any) -> Change:
+    def change(seen: Observed) -> dict[str, Any]:
+        return {
+            field: tuple(
+                dataclasses.replace(one, **changes) if one.name == name else one
+                for one in getattr(seen, field)
+                if one.name != name or "gone" not in changes
+            )
+        }
+
+    return change
+
+
+def shown(found: Difference) -> tuple[str, str, str, str]:
+    at = found.origin.path if found.origin is not None else "nobody"
+    return found.what, found.expected, found.found, at
+
+
+CASES: dict[str, tuple[Change, tuple[str, str, str, str]]] = {
+    "hostname": (lambda _: {"hostname": "b"}, ("hostname", "web-1", "b", "hostname")),
+    "domain": (
+        lambda _: {"domainname": "b"}, ("domainname", "example.org", "b", "domainname")
+    ),
+    "namespace": (
+        lambda s: {"namespaces": {**s.namespaces, "uts": s.callers["uts"]}},
+        ("namespace uts", "its own", "the host's", "namespaces"),
+    ),
+    "not its own": (
+        lambda s: {"namespaces": {**s.namespaces, "ipc": 99}},
+        ("namespace ipc", "the host's", "another: 99", "nobody"),
+    ),
+    "unmounted": (line("/tmp", gone=True), ("mount /tmp", "tmpfs", "-", "mounts[0]")),
+    "another file system": (
+        line("/tmp", fstype="ext4"), ("mount /tmp", "tmpfs", "ext4", "mounts[0]")
+    ),
+    "another source": (
+        line("/mnt", root="/other"), ("mount /mnt", "bind of /data", "ext4 /other", "mounts[1]")
+    ),
+    "writable": (
+        line("/mnt", options=frozenset({"nosuid", "nodev"})),
+        ("mount /mnt", "nosuid,nodev,ro", "rw,nosuid,nodev", "mounts[1]"),
+    ),
+    "mtu": (link("eth0", mtu=1), ("link eth0", "mtu 1400", "mtu 1", "network.interfaces[0]")),
+    "down": (link("eth0", up=False), ("link eth0", "up", "down", "network.interfaces[0]")),
+    "up": (link("d0", up=True), ("link d0", "down", "up", "network.interfaces[1]")),
+    "kind": (link("d0", kind=""), ("link d0", "dummy", "a device", "network.interfaces[1]")),
+    "gone": (link("d0", gone=True), ("link d0", "dummy", "-", "network.interfaces[1]")),
+    "mac": (
+        link("eth0", mac="02:00:00:00:00:02"),
+        ("link eth0", "02:00:00:00:00:01", "02:00:00:00:00:02", "network.interfaces[0]"),
+    ),
+    "address": (
+        link("eth0", addresses=("10.1.0.2/24",)),
+        ("address of eth0", "fd00::2/64", "-", "network.interfaces[0].addresses[1]"),
+    ),
+    "more addresses": (
+        link("d0", addresses=("10.1.0.2/24",)),
+        ("address of d0", "-", "10.1.0.2/24", "nobody"),
+    ),
+    "lo": (link("lo", up=False), ("link lo", "up", "down", "")),
+    "another link": (
+        lambda s: {"links": (*(s.links or ()), Link(name="x", kind="bridge"))},
+        ("link x", "-", "bridge", "nobody"),
+    ),
+    "route": (
+        lambda s: {"routes": s.routes[:1]},
+        ("route", "blackhole 198.51.100.0/24", "-", "network.routes[1]"),
+    ),
+    "another route": (
+        lambda s: {"routes": (*s.routes, Route(to="10.9.0.0/24", via="10.1.0.9", protocol=3))},
+        ("route", "-", "10.9.0.0/24 via 10.1.0.9", "nobody"),
+    ),
+    "outer end": (
+        link("ve-web", "host_links", gone=True),
+        ("host: link ve-web", "veth", "-", "network.interfaces[0]"),
+    ),
+    "table": (
+        lambda _: {"tables": {"nsrun-web": None}},
+        ("host: table inet nsrun-web", "12 rules", "-", "network.masquerade"),
+    ),
+    "sysctl": (
+        lambda _: {"sysctls": {"/proc/sys/net/ipv4/ip_default_ttl": "64\n"}},
+        ("sysctl net.ipv4.ip_default_ttl", "33", "64", 'sysctl["net.ipv4.ip_default_ttl"]'),
+    ),
+    "pids": (
+        lambda s: {"files": {**s.files, f"{_PIDS}/nsrun-web/pids.max": "max\n"}},
+        (f"{_PIDS}/nsrun-web/pids.max", "50", "max", "resources.pids"),
+    ),
+    "limit": (lambda _: {"limits": {7: None}}, ("rlimit nofile", "256", "unlimited",
+                                                "rlimits.nofile")),
+    "oom": (lambda _: {"oom_score_adj": "0"}, ("oom_score_adj", "300", "0", "oom_score_adj")),
+    "capability": (
+        lambda s: {"status": {**s.status, "CapBnd": "1"}},
+        ("capability", "-", "CAP_CHOWN", "capabilities"),
+    ),
+    "seccomp": (
+        lambda s: {"status": {**s.status, "Seccomp": "0"}},
+        ("seccomp", "mode 2", "mode 0", ""),
+    ),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def rich() -> Expected:
+    """As it is read from the stored form of a plan."""
+    plan = made(**RICH)
+    return expected(binary.decode(binary.encode(plan), file="plan"))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_each_difference(rich: Expected, name: str) -> None:
+    change, wanted = CASES[name]
+    seen = as_planned(rich)
+    assert list(compare(rich, seen)) == []
+    other = dataclasses.replace(seen, **change(seen))
+    assert [shown(one) for one in compare(rich, other)] == [wanted]
+
+
+def test_what_must_be_there(rich: Expected) -> None:
+    targets = {mount.target: mount for mount in rich.mounts}
+    assert {"/", "/tmp", "/mnt", "/proc", "/proc/sys", "/dev", "/dev/null"} <= targets.keys()
+    assert targets["/"].flags["ro"] and targets["/"].bound == "/srv/root"
+    assert targets["/tmp"].flags["noexec"] and targets["/tmp"].atime == "noatime"
+    assert rich.has_root and not rich.others
+    assert set(rich.made) == {"mnt", "pid", "uts", "net"}
+
+
+def test_a_mount_that_nobody_asked_for_is_told_where_all_are_known(rich: Expected) -> None:
+    seen = as_planned(rich)
+    more = [SeenMount(ident=900, target=target, fstype="tmpfs") for target in ("/x", "/mnt/deep")]
+    received = SeenMount(ident=901, target="/y", fstype="tmpfs", propagation=("master:3",))
+    other = dataclasses.replace(seen, mounts=(*seen.mounts, *more, received))
+    # What lies in a tree that was bound as a whole came with it.
+    assert [shown(one)[0] for one in compare(rich, other)] == ["mount /x"]
+    bare = expected(made(mounts=[{"type": "tmpfs", "target": "/tmp"}]))
+    seen = as_planned(bare)
+    other = dataclasses.replace(seen, mounts=(*seen.mounts, *more))
+    assert list(compare(bare, other)) == []
+
+
+def test_what_a_start_goes_on_without(rich: Expected) -> None:
+    """A mask of what this kernel lacks is no drift; one of what is there is."""
+    seen = as_planned(rich)
+    for there, count in ((None, 0), (0, 1)):
+        places = {**seen.places, "/proc/kcore": there}
+        other = dataclasses.replace(seen, places=places)
+        assert len(list(compare(rich, other))) == count
+
+
+def test_what_could_not_be_looked_at_is_no_difference(rich: Expected) -> None:
+    assert list(compare(rich, Observed())) == []
+
+
+def test_the_kernels_own_words_for_a_limit() -> None:
+    wanted = expected(made(resources={"memory": 4096 * 10 + 5, "cpuset": {"cpus": "0,1,2"}}))
+    seen = as_planned(wanted)
+    memory = next(path for path in wanted.files if path.endswith("limit_in_bytes"))
+    cpus = next(path for path in wanted.files if path.endswith("cpuset.cpus"))
+    same = {**seen.files, memory: "40960\n", cpus: "0-2\n"}
+    assert list(compare(wanted, dataclasses.replace(seen, files=same))) == []
+    other = {**seen.files, memory: "45056\n", cpus: "0-1\n"}
+    found = compare(wanted, dataclasses.replace(seen, files=other))
+    assert [one.found for one in found] == ["45056", "0-1"]
+
+
+def test_a_joined_namespace() -> None:
+    wanted = expected(made(namespaces=["mount", {"type": "network", "path": "/run/netns/a"}]))
+    seen = as_planned(wanted)
+    assert wanted.joined[0].path == "/run/netns/a"
+    assert list(compare(wanted, dataclasses.replace(seen, joined={"/run/netns/a": 13}))) == []
+    found = compare(wanted, dataclasses.replace(seen, joined={"/run/netns/a": 77}))
+    assert [shown(one)[1:] for one in found] == [
+        ("that of /run/netns/a: 77", "another: 13", "namespaces[1]")
+    ]
+
+
+def test_rules_of_nft_are_counted_as_read_and_as_printed() -> None:
+    read = (
+        "table inet a {\n\tchain b {\n\t\ttype nat hook x; policy accept;\n\t\tr 1\n\t\tr 2\n\t}\n}"
+    )
+    printed = (
+        'table inet a {\n\tcomment "c"\n\tchain b {\n\t\ttype nat\n\n\t\tr 1\n\t\tr 2\n\t}\n}\n'
+    )
+    assert nft_rules(read) == nft_rules(printed) == 2
