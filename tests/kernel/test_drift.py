@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,23 +58,26 @@ def test_mounts_names_and_limits(c: Containers, rootfs: Path) -> None:
     within(c, "mp", "umount", "-l", "/proc/interrupts")
     within(c, "mp", "mount", "-t", "tmpfs", "none", "/proc/tty")
     within(c, "u", "hostname", "other")
-    say("prlimit", "--pid", str(c.pid()), "--nofile=100:100")
+    root = c.runner.user.uid == 0
+    if root:
+        # Of another user's process it takes CAP_SYS_RESOURCE (prlimit(2)).
+        say("prlimit", "--pid", str(c.pid()), "--nofile=100:100")
     Path(f"/proc/{c.pid()}/oom_score_adj").write_text("200")
     found = told(c)
     assert found.pop("mount /srv") == ("bind of /usr/share", "tmpfs /", "mounts[2]")
     assert found.pop("mount /")[2] == "rootfs.readonly"
     assert found.pop("mount /tmp")[2] == "mounts[0]"
+    assert found.pop("rlimit nofile", None) == (("256", "100", "rlimits.nofile") if root else None)
     assert found == {
         "mount /mnt": ("tmpfs", None, "mounts[1]"),
         "mount /proc/interrupts": ("bind of /dev/null", None, None),
         "mount /proc/tty": (None, "tmpfs", None),
         "hostname": ("box", "other", "hostname"),
-        "rlimit nofile": ("256", "100", "rlimits.nofile"),
         "oom_score_adj": ("300", "200", "oom_score_adj"),
     }
     text = c("drift", "c").stdout
-    assert text.endswith("9 differences\n")
-    assert f"{c.box.folder}/c.yaml" in text or "hostname" in text
+    assert text.endswith(f"{9 if root else 8} differences\n")
+    assert re.search(r"^c +hostname +box +other +/.*\.yaml:\d+ hostname$", text, re.MULTILINE)
     # Started again it is as planned.
     c.ok("restart", "c")
     assert told(c) == {}
@@ -234,7 +237,7 @@ def test_what_does_not_run(c: Containers) -> None:
 
 
 # Of the examples those that are most unlike; with NSRUN_MATRIX=1 (``make matrix``) all.
-_SOME = ("service", "quickstart", "shared-and-slave", "unbindable", "time", "rootfs")
+_SOME = ("service", "quickstart", "shared-and-slave", "unbindable")
 _ALL = sorted((*SPECS.glob("*.yaml"), *SPECS.glob("seeds/*.yaml")))
 
 
@@ -251,7 +254,7 @@ def test_examples_as_they_were_started(c: Containers, examples: Path, name: str)
         pytest.skip("it joins what is not there")
     file = examples / name
     started = c("run", "-d", "--name", "c", file, "--", "sleep", "60")
-    if started.status == 125 and subprocess.list2cmdline(["NS402"]) in started.stderr:
+    if started.status == 125 and "NS402" in started.stderr:
         pytest.skip("this user may not run it")
     started.ok()
     assert c.ok("drift", "c") == "no difference\n"
