@@ -286,12 +286,13 @@ NORETURN void monitor(char **argv, char **envp)
     must("lock the container's folder", SYS2(flock, lock, LOCK_EX | LOCK_NB));
     /* Of the time before: a killed monitor leaves its pid, which is somebody else's now. */
     SYS3(unlinkat, the.folder, "pid", 0);
-    SYS3(unlinkat, the.folder, "exit", 0);
     SYS1(close, folder_reserve(".pid"));
+    int lost = folder_reserve(".lost");
+    /* How it ended last is known until there is room to say how it ends next: the same room. */
+    SYS5(renameat2, the.folder, "exit", the.folder, ".exit", 0);
     SYS1(close, folder_reserve(".exit"));
     open_signals();
-    log_open(&the.log, the.folder, number(argv[6]), (int)number(argv[7]),
-             folder_reserve(".lost"));
+    log_open(&the.log, the.folder, number(argv[6]), (int)number(argv[7]), lost);
     the.notify = folder_socket("notify", SOCK_DGRAM);
     the.socket = folder_socket("socket", SOCK_SEQPACKET);
     must("listen", SYS2(listen, the.socket, CLIENTS_MAX));

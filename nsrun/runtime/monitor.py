@@ -426,7 +426,7 @@ def _write_file(name: str, text: str) -> None:
 def _reserve(name: str) -> int:
     """Take the room before the log has taken all there is: how the container ended is written
     down on a full disk too. The file's descriptor."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     fd = os.open(f".{name}", flags, 0o600)
     os.write(fd, b" " * _FILE_BYTES)
     return fd
@@ -482,16 +482,20 @@ def _prepare(words: Sequence[str]) -> _Monitor:
     lock = os.open("lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     # Of the time before: a killed monitor leaves its pid, which is somebody else's now.
-    for old in ("pid", "exit"):
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(old)
-        os.close(_reserve(old))
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink("pid")
+    os.close(_reserve("pid"))
+    lost = _reserve("lost")
+    # How it ended last is known until there is room to say how it ends next: the same room.
+    with contextlib.suppress(FileNotFoundError):
+        os.rename("exit", ".exit")
+    os.close(_reserve("exit"))
     # The numbers of the signals come as bytes, one each.
     signals, wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.set_wakeup_fd(wakes)
     for number in (*_ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGWINCH):
         signal.signal(number, lambda *_: None)
-    log = _Log(size, files, _reserve("lost"))
+    log = _Log(size, files, lost)
     notify, door = _bound("notify", socket.SOCK_DGRAM), _bound("socket", socket.SOCK_SEQPACKET)
     door.listen(32)
     streams = _open_streams("t" in letters, "i" in letters)

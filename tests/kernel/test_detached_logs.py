@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import re
@@ -10,6 +11,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import pytest
 
@@ -210,7 +212,7 @@ def small(root_c: Containers) -> Iterator[Containers]:
     place = root_c.state
     place.mkdir()
     done = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=256k", "small", str(place)], check=False
+        ["mount", "-t", "tmpfs", "-o", "size=256k,mode=700", "small", str(place)], check=False
     )
     assert done.returncode == 0
     try:
@@ -286,3 +288,45 @@ def test_what_was_lost_is_told_after_the_next_start(small: Containers) -> None:
     result = c("logs", "c")
     assert result.stderr == f"{lost} lines were lost here: ENOSPC\n"
     assert len(result.stdout.splitlines()) == written + 9000
+
+
+@requires("root")
+def test_a_stack_goes_on_when_there_is_room_again(small: Containers) -> None:
+    """What cannot be started again for want of room is tried again; its end is not forgotten."""
+    c = small
+    go = c.box.folder.parent / "go"
+    base = {"stop_timeout": "1s", **c.box.base}
+    waits = f"until [ -e {go} ]; do sleep 0.02; done"
+    ticks = "while :; do echo tick; sleep 0.1; done"
+    members = {
+        "chatty": {**base, "command": f"{waits}; seq 1 20000; {ticks}"},
+        "fails": {**base, "command": "sleep 0.1; exit 3", "restart": "always"},
+    }
+    stack = c.box.folder / "shop.yaml"
+    stack.write_text(json.dumps({"name": "shop", "containers": members}))
+    seen: list[dict[str, Any]] = []
+
+    def ended_after(time: int) -> bool:
+        seen.append(c.ps()["shop-fails"])
+        return (seen[-1]["finished"] or 0) > time
+
+    try:
+        c("up", "-d", stack).ok()
+        go.touch()
+        folder = c.folder("shop-chatty")
+        assert wait_for((folder / "lost").exists)
+        # Tried again and again, without room for a start: how it ended stays known.
+        assert wait_for(lambda: ended_after(0))
+        assert (seen[-1]["exit_status"], c.ps()["shop-chatty"]["status"]) == (3, "running")
+        before = seen[-1]["finished"]
+        result = c("logs", "shop-chatty")
+        assert result.stdout.startswith("1\n2\n3\n")
+        assert "lines were lost at the end of the log" in result.stderr
+        subprocess.run(["mount", "-o", "remount,size=1m", str(c.state)], check=True)
+        c.until_said("tick", "shop-chatty")
+        assert re.search(r" stderr F:lost \d+ lines were lost here: ENOSPC\n", c.log("shop-chatty"))
+        assert wait_for(lambda: ended_after(before))
+    finally:
+        down = c("down", stack)
+    assert down.status == 0, str(down)
+    assert c.ps() == {}
