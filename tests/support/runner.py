@@ -13,7 +13,8 @@ from typing import Literal
 from tests.support.paths import PYTHON, ROOT
 from tests.support.users import User
 
-TIMEOUT = 30.0
+# Seconds a run may take: a machine that is emulated is a slow one (tests/support/vm.py).
+TIMEOUT = float(os.environ.get("NSRUN_TEST_TIMEOUT", "30"))
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # $1 pairs of files to bind follow, then the program; a mount that fails is no run of nsrun's.
 _BIND_AND_EXEC = """
@@ -106,9 +107,7 @@ class Runner:
             *inner,
         ]
 
-    def run(
-        self, *words: str | Path, stdin: str | None = None, timeout: float = TIMEOUT
-    ) -> Result:
+    def run(self, *words: str | Path, stdin: str | None = None, timeout: float = TIMEOUT) -> Result:
         """Run ``nsrun WORDS...`` to its end; without ``stdin`` it reads /dev/null."""
         return self._finish(self.argv(*words), stdin, timeout)
 

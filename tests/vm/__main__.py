@@ -1,4 +1,4 @@
-"""Boots the virtual machine and runs the tests of this folder inside: ``python -m tests.vm [ARG...]``.
+"""``python -m tests.vm [ARG...]``: boots the virtual machine, runs the tests of this folder inside.
 
 The arguments are pytest's. The exit status is pytest's too; 0 with a line that says why where the
 machine cannot be had, 1 with NSRUN_MUST_WORK=1 where qemu is installed.
