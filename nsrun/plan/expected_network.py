@@ -97,9 +97,10 @@ class Wire:
             self.networks.inside[name].lifted = action
 
     def message(self, op: Netlink, action: Action, sure: bool) -> None:
-        if op.socket.name in self._away or not sure:
-            return
         kind = _HEADER.unpack_from(op.message.value)[1]
+        away = op.socket.name in self._away
+        if not sure or (away and kind != _RTM_NEWLINK):
+            return
         body = op.message.value[_HEADER.size :]
         names = {
             hole.offset - _HEADER.size: self._indexes.get(hole.reg.name, "")
@@ -107,7 +108,7 @@ class Wire:
         }
         inside = action.track is Track.CHILD
         if kind == _RTM_NEWLINK:
-            self._link(body, names, action, inside)
+            self._link(body, names, action, inside, away)
         elif kind == _RTM_NEWADDR:
             _, address, _ = address_of(body)
             known = self._of(inside).get(_name(names))
@@ -122,11 +123,14 @@ class Wire:
     def _of(self, inside: bool) -> dict[str, Wanted]:
         return self.networks.inside if inside else self.networks.host
 
-    def _link(self, body: bytes, names: dict[int, str], action: Action, inside: bool) -> None:
+    def _link(
+        self, body: bytes, names: dict[int, str], action: Action, inside: bool, away: bool
+    ) -> None:
+        """``away``: it is made from a third network, and what stays there is nobody's here."""
         link = link_of(body)
         found = dict(attributes(body, LINK.size))
         by_index = names.get(4, "")
-        if by_index and not link.name:
+        if by_index and not link.name and not away:
             self._change(self._of(inside).get(by_index), link, found, names, action)
             return
         if not link.name:
@@ -135,14 +139,16 @@ class Wire:
             return
         inside = inside or _IFLA_NET_NS_PID in found
         master = "" if inside else self._master(found, names)
-        self._of(inside)[link.name] = Wanted(link=link, action=action, master=master)
+        if inside or not away:
+            self._of(inside)[link.name] = Wanted(link=link, action=action, master=master)
         info = dict(attributes(found.get(_IFLA_LINKINFO, b""), 0))
         peer = dict(attributes(info.get(_IFLA_INFO_DATA, b""), 0)).get(_VETH_INFO_PEER, b"")
         if link.kind == "veth" and peer:
             other = replace(link_of(peer), kind="veth")
             deep = dict(attributes(peer, LINK.size))
             there = inside or _IFLA_NET_NS_PID in deep
-            self._of(there)[other.name] = Wanted(link=other, action=action)
+            if there or not away:
+                self._of(there)[other.name] = Wanted(link=other, action=action)
 
     def _change(
         self,

@@ -250,11 +250,11 @@ _ALL = sorted((*SPECS.glob("*.yaml"), *SPECS.glob("seeds/*.yaml")))
     ],
 )
 def test_examples_as_they_were_started(c: Containers, examples: Path, name: str) -> None:
-    if name == "seeds/join.yaml":
-        pytest.skip("it joins what is not there")
+    if name in ("seeds/join.yaml", "seeds/signals.yaml"):
+        pytest.skip("it joins what is not there, or ends by itself")
     file = examples / name
     started = c("run", "-d", "--name", "c", file, "--", "sleep", "60")
-    if started.status == 125 and "NS402" in started.stderr:
+    if started.status == 125 and ("NS402" in started.stderr or "NS403" in started.stderr):
         pytest.skip("this user may not run it")
     started.ok()
     assert c.ok("drift", "c") == "no difference\n"

@@ -323,6 +323,17 @@ def test_a_joined_namespace() -> None:
     ]
 
 
+def test_a_pair_whose_outer_end_is_elsewhere() -> None:
+    """The container's end is known, and the other one is looked for nowhere."""
+    peer = {"netns": "/run/netns/a", "addresses": ["10.1.0.1/24"]}
+    pair = {"name": "eth0", "type": "veth", "addresses": ["10.1.0.2/24"], "peer": peer}
+    wanted = expected(made(network={"interfaces": [pair]}))
+    assert list(wanted.networks.inside) == ["eth0"]
+    assert wanted.networks.inside["eth0"].addresses.keys() == {"10.1.0.2/24"}
+    assert not wanted.networks.host
+    assert list(compare(wanted, as_planned(wanted))) == []
+
+
 def test_rules_of_nft_are_counted_as_read_and_as_printed() -> None:
     read = (
         "table inet a {\n\tchain b {\n\t\ttype nat hook x; policy accept;\n\t\tr 1\n\t\tr 2\n\t}\n}"
