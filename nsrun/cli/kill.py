@@ -9,7 +9,8 @@ from nsrun.cli.parser import examples
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
-        "Sends a signal to the process of each container; without --signal it is SIGKILL."
+        "Sends a signal to the process of each container; without --signal it is SIGKILL, which "
+        "all in its control group get too, where it has one (`resources`)."
     )
     parser.add_argument(
         "-s", "--signal", default="KILL", metavar="SIGNAL", help="a name or number; SIGKILL"

@@ -8,7 +8,10 @@ from nsrun.cli.parser import examples
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Stops every process of the containers (SIGSTOP) until `nsrun unpause`."
+    parser.description = (
+        "Stops every process of the containers until `nsrun unpause`: by its control group where "
+        "it has one (`resources`), which no process can notice or leave, else by SIGSTOP."
+    )
     parser.add_argument("container", nargs="+", metavar="CONTAINER", help="a name or id")
     examples(parser, "nsrun pause web")
 

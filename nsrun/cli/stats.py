@@ -11,7 +11,8 @@ from nsrun.cli.parser import add_format, examples
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Lists what each running container uses: processor time of the last moment and in all, "
-        "memory, processes, and what its interfaces have moved. Without names all of them."
+        "memory and its limit, processes, and what its interfaces and block devices have moved; as "
+        "its control group counts it, else as /proc shows its processes. Without names all of them."
     )
     parser.add_argument("container", nargs="*", metavar="CONTAINER", help="a name or id")
     add_format(parser)
@@ -31,6 +32,6 @@ def main(args: argparse.Namespace) -> int:
     if args.format == "json":
         print(json.dumps([one.as_data() for one in found], indent=2))
         return 0
-    head = ("NAME", "CPU", "CPU TIME", "MEMORY", "PROCESSES", "RECEIVED", "SENT")
+    head = ("NAME", "CPU", "CPU TIME", "MEMORY", "PROCESSES", "RECEIVED", "SENT", "READ", "WRITTEN")
     sys.stdout.write(columns(head, [one.cells() for one in found]))
     return 0

@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> int:
     container = store.find(args.container)
     if not container.running:
         raise life.not_running(container)
-    rows = [row for pid in life.processes(container.pid) if (row := processes.look(pid))]
+    rows = [row for pid in life.everyone(container) if (row := processes.look(pid))]
     if args.format == "json":
         print(json.dumps([row.as_data() for row in rows], indent=2))
         return 0

@@ -8,7 +8,7 @@ from nsrun.cli.parser import examples
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.description = "Lets every process of the containers go on (SIGCONT)."
+    parser.description = "Lets every process of the containers go on."
     parser.add_argument("container", nargs="+", metavar="CONTAINER", help="a name or id")
     examples(parser, "nsrun unpause web")
 

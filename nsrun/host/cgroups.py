@@ -59,6 +59,12 @@ def named(process: int, name: str) -> list[str]:
     return found
 
 
+def may_be_in(process: int, name: str) -> bool:
+    """Whether a process is in a group called ``name``, or below one; asks for no mounts."""
+    lines = (procfs.read(f"/proc/{process}/cgroup") or "").split("\n")
+    return any(f"/{name}/" in f"{line}/" for line in lines)
+
+
 def empty_below(prefix: str) -> Iterator[str]:
     """The groups beside the caller's whose name begins so, with nobody in them for a while."""
     v2, v1 = _places()

@@ -139,6 +139,13 @@ def sendfile_whole(out: Reg, source: Reg, size: int) -> Call:
     return Call(name="sendfile", args=(out, source, Out(8), Int(size)))
 
 
+def wait_a_moment(nanoseconds: int) -> Call:
+    """ppoll(2) of no descriptor: it ends when the time is over."""
+    time = struct.pack("=qq", *divmod(nanoseconds, 10**9))
+    text = f"{nanoseconds / 10**6:g} ms"
+    return Call(name="ppoll", args=(NULL, Int(0), Bytes(time, text), NULL, Int(8)))
+
+
 def mknodat(dirfd: Fd, pathname: Path, mode: int, dev: int = 0) -> Call:
     """mknod(2): used to make an empty regular file in one call."""
     kind, bits = mode & 0o170000, mode & 0o7777

@@ -22,6 +22,10 @@ class Kind(StrEnum):
     UNREACHABLE = "unreachable"  # the caller may not look (EACCES), or a loop (ELOOP)
 
 
+# How the name of a container's control group begins, in each hierarchy.
+GROUP_PREFIX = "nsrun-"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PathFact:
     """A host path: what it is, and what its identity was (for a cache to compare).

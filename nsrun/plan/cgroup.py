@@ -22,7 +22,7 @@ from nsrun.kernel.abi import (
     Magic,
     OpenFlag,
 )
-from nsrun.kernel.facts import CgroupFolder, Facts
+from nsrun.kernel.facts import GROUP_PREFIX, CgroupFolder, Facts
 from nsrun.kernel.values import Reg, Str
 from nsrun.plan.device_program import DeviceRule, device_program
 from nsrun.plan.draft import Draft
@@ -37,6 +37,8 @@ _USUAL_DEVICES = ("1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:2", "136:*")
 # Kernel, version 1: where nothing is given, 1024 shares; the weight of version 2 is then 100.
 _SHARES, _WEIGHT = 1024, 100
 _SHARES_MIN, _SHARES_MAX = 2, 262144
+# What killed processes are given to leave their group, in nanoseconds.
+_DYING = 100_000_000
 # The files that hold a group to an amount of memory.
 _MEMORY_FILES = ("memory.limit_in_bytes", "memory.max")
 # mm/memcontrol-v1.c: "oom_kill_disable 0\nunder_oom 0\noom_kill 0\n", the first two of one digit.
@@ -70,7 +72,7 @@ class Group:
 
 def group_name(container: str) -> str:
     """The name of a container's control group in each hierarchy."""
-    return f"nsrun-{container}"
+    return GROUP_PREFIX + container
 
 
 def make_groups(draft: Draft, facts: Facts, notify: str = "") -> tuple[Reg, ...]:
@@ -392,6 +394,10 @@ def _make(draft: Draft, facts: Facts, group: Group, ends: str) -> Reg:
         at=group.at,
         undo=(
             *(_kill_all(draft, base, name) if group.is_v2 else ()),
+            # Who has just been killed is in it a little longer.
+            calls.allow(removed, accept=("ENOENT", "EBUSY")),
+            calls.allow(removed, accept=("EBUSY",), skip=("ENOENT",)),
+            calls.wait_a_moment(_DYING),
             calls.allow(removed, accept=("ENOENT",)),
         ),
         undo_when=UndoWhen.END,

@@ -11,11 +11,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from nsrun.diag import Diagnostic, NsrunError
-from nsrun.host import cgroups, paths, procfs
+from nsrun.host import groups, paths, procfs
 from nsrun.kernel.abi import Capability, RlimitResource
 from nsrun.kernel.calls import seccomp_programs
 from nsrun.kernel.values import Call
-from nsrun.plan.cgroup import group_name
 from nsrun.plan.landlock import planned_rules
 from nsrun.plan.launch import PROC_NAMES
 from nsrun.plan.model import Plan, Track
@@ -79,6 +78,9 @@ def spec_for(container: Container, wanted: Wanted) -> Spec:
     status = procfs.status(str(pid))
     if not status:
         raise _gone(container)
+    own = container.groups()
+    if any(map(groups.is_stopped, own)):
+        raise _paused(container)
     ids = _user(container, wanted.user, status)
     plan = _plan(container)
     return Spec(
@@ -86,7 +88,7 @@ def spec_for(container: Container, wanted: Wanted) -> Spec:
         file=container.record.spec,
         sha256=container.record.sha256,
         namespaces=tuple(_namespaces(container, wanted.kinds)),
-        cgroups=tuple(cgroups.named(pid, group_name(container.record.name))),
+        cgroups=tuple(own),
         command=wanted.command,
         env={**_environment(pid), **wanted.env},
         cwd=wanted.cwd or "/",
@@ -106,6 +108,16 @@ def spec_for(container: Container, wanted: Wanted) -> Spec:
 def _gone(container: Container) -> NsrunError:
     return NsrunError(
         Diagnostic(code="NS607", summary=f"the container {container.record.name} has just ended")
+    )
+
+
+def _paused(container: Container) -> NsrunError:
+    """It would be stopped in the group before it is executed."""
+    name = container.record.name
+    return NsrunError(
+        Diagnostic(
+            code="NS607", summary=f"the container {name} is paused", help=(f"nsrun unpause {name}",)
+        )
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 from collections.abc import Sequence
 
 from nsrun.diag import Diagnostic, NsrunError, Severity
+from nsrun.host import groups
 from nsrun.kernel import abi
 from nsrun.runtime import events, store
 from nsrun.runtime.control import Monitor
@@ -77,7 +79,7 @@ def _awaited(container: Container, monitor: Monitor, timeout: float | None) -> i
     allowed = container.record.stop_timeout / 10**9 + _PATIENCE
     status = monitor.wait(allowed if timeout is None else timeout)
     if status is None:
-        monitor.kill(signal.SIGKILL)
+        _kill_all(container, monitor)
         status = monitor.wait(_PATIENCE)
     if status is None:
         raise NsrunError(
@@ -115,10 +117,27 @@ def ignores_stop(container: Container) -> Diagnostic | None:
 
 
 def kill(container: Container, number: int) -> None:
-    """A signal for the container's process, by its pidfd. Raises NsrunError (NS607)."""
+    """A signal for the container's process, by its pidfd; SIGKILL for all that is in its control
+    group, where it has one. Raises NsrunError (NS607)."""
     with monitor_of(container) as monitor:
-        monitor.kill(number)
+        if number == signal.SIGKILL:
+            _kill_all(container, monitor)
+        else:
+            monitor.kill(number)
     events.note(events.of(container.record, "kill", signal=str(number)))
+
+
+def _kill_all(container: Container, monitor: Monitor) -> None:
+    """What has left the tree of processes too: a daemon started by `nsrun exec`, in a container
+    without a pid namespace."""
+    folders = container.groups()
+    ending = [folder for folder in folders if groups.stops(folder)] or folders[:1]
+    # While any of it is stopped by version 1 the signal waits; the end of kill() lets it go on.
+    monitor.kill(signal.SIGKILL)
+    for folder in ending:
+        # The end of the first process may have taken the group away meanwhile.
+        with contextlib.suppress(OSError):
+            groups.kill(folder)
 
 
 def wait(container: Container) -> int:
@@ -182,25 +201,62 @@ def make_room(name: str) -> None:
 
 
 def pause(container: Container) -> None:
-    """Stop every process of it (SIGSTOP). Raises NsrunError (NS607)."""
+    """Stop every process of it: by its control group where that can, else by SIGSTOP.
+
+    Raises NsrunError (NS607), and NS504 where one of them does not stop.
+    """
     if not container.running:
         raise not_running(container)
+    folder = _stopping(container)
+    if folder is None:
+        _stop_each(container)
+    elif not groups.stop(folder):
+        raise NsrunError(
+            Diagnostic(
+                code="NS504",
+                summary=f"{container.record.name} cannot be paused",
+                why=(f"not all in {folder} stops; one of its processes waits in the kernel",),
+            )
+        )
+    events.note(events.of(container.record, "pause"))
+
+
+def unpause(container: Container) -> None:
+    """Let every process go on. Raises NsrunError (NS607)."""
+    if not container.running:
+        raise not_running(container)
+    folder = _stopping(container)
+    if folder is not None:
+        groups.resume(folder)
+    else:
+        for pid in processes(container.pid):
+            _signal(pid, signal.SIGCONT)
+    events.note(events.of(container.record, "unpause"))
+
+
+def _stopping(container: Container) -> str | None:
+    """The control group by which it is stopped."""
+    writable = (one for one in container.groups() if os.access(one, os.W_OK))
+    return next((one for one in writable if groups.stops(one)), None)
+
+
+def _stop_each(container: Container) -> None:
     stopped: set[int] = set()
     # What was forked before its parent was stopped is found the next time around.
     while fresh := [pid for pid in processes(container.pid) if pid not in stopped]:
         for pid in fresh:
             _signal(pid, signal.SIGSTOP)
         stopped.update(fresh)
-    events.note(events.of(container.record, "pause"))
 
 
-def unpause(container: Container) -> None:
-    """Let every process go on (SIGCONT). Raises NsrunError (NS607)."""
-    if not container.running:
-        raise not_running(container)
-    for pid in processes(container.pid):
-        _signal(pid, signal.SIGCONT)
-    events.note(events.of(container.record, "unpause"))
+def everyone(container: Container) -> list[int]:
+    """All processes of it, its own first: what descends from that, what is in its pid namespace
+    if it has one of its own, and what is in its control groups: `nsrun exec` has put it there."""
+    found = dict.fromkeys(processes(container.pid))
+    found |= dict.fromkeys(groups.in_pid_namespace(container.pid))
+    for folder in container.groups():
+        found |= dict.fromkeys(sorted(groups.members(folder)))
+    return list(found)
 
 
 def processes(pid: int) -> list[int]:

@@ -1,12 +1,12 @@
-"""What running containers use, as /proc shows it."""
+"""What running containers use, as their control groups count it, else as /proc shows it."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 
-from nsrun.host import paths, processes
+from nsrun.host import groups, paths, processes
 from nsrun.runtime import life
 from nsrun.runtime.store import Container
 
@@ -16,8 +16,12 @@ _MOMENT = 0.2
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Use:
-    """``share`` of one processor, 1 for all of it; ``cpu`` in seconds; ``memory`` is resident,
-    ``received`` and ``sent`` by all interfaces but lo; in bytes."""
+    """``share`` of one processor, 1 for all of it; ``cpu`` in seconds.
+
+    In bytes: ``memory``, as its control group counts it, else what is resident; ``memory_limit``,
+    None without one; ``read`` and ``written`` by block devices, None where no group counts it;
+    ``received`` and ``sent`` by all interfaces but lo.
+    """
 
     name: str
     share: float
@@ -26,6 +30,9 @@ class Use:
     processes: int
     received: int
     sent: int
+    memory_limit: int | None = None
+    read: int | None = None
+    written: int | None = None
 
     def as_data(self) -> dict[str, object]:
         return asdict(self)
@@ -35,10 +42,13 @@ class Use:
             self.name,
             f"{self.share * 100:.1f} %",
             f"{self.cpu:.2f} s",
-            _size(self.memory),
+            _size(self.memory)
+            + (f" / {_size(self.memory_limit)}" if self.memory_limit is not None else ""),
             str(self.processes),
             _size(self.received),
             _size(self.sent),
+            "-" if self.read is None else _size(self.read),
+            "-" if self.written is None else _size(self.written),
         )
 
 
@@ -57,32 +67,45 @@ def look(containers: Sequence[Container]) -> list[Use]:
     for container in containers:
         if not container.running:
             raise life.not_running(container)
-    before = [_sum(c) for c in containers]
+    before = [_look(c) for c in containers]
     begun = time.monotonic()
     if containers:
         time.sleep(_MOMENT)
-    after = [_sum(c) for c in containers]
+    after = [_look(c) for c in containers]
     took = time.monotonic() - begun
     uses = []
-    for container, (cpu0, *_), (cpu, memory, count) in zip(containers, before, after, strict=True):
+    for container, first, last in zip(containers, before, after, strict=True):
         received, sent = _moved(container.pid)
         uses.append(
             Use(
                 name=container.record.name,
-                share=max(0.0, cpu - cpu0) / took if took else 0.0,
-                cpu=cpu,
-                memory=memory,
-                processes=count,
+                share=max(0.0, (last.cpu or 0.0) - (first.cpu or 0.0)) / took if took else 0.0,
+                cpu=last.cpu or 0.0,
+                memory=last.memory or 0,
+                memory_limit=last.memory_limit,
+                processes=last.processes or 0,
                 received=received,
                 sent=sent,
+                read=last.read,
+                written=last.written,
             )
         )
     return uses
 
 
-def _sum(container: Container) -> tuple[float, int, int]:
-    found = [p for pid in life.processes(container.pid) if (p := processes.look(pid)) is not None]
-    return sum(p.cpu for p in found), sum(p.rss for p in found), len(found)
+def _look(container: Container) -> groups.Use:
+    """What its control groups count, and for what they do not the sum of its processes."""
+    counted = groups.use(container.groups())
+    if None not in (counted.memory, counted.cpu, counted.processes):
+        return counted
+    found = [p for pid in life.everyone(container) if (p := processes.look(pid)) is not None]
+    cpu, memory = sum(p.cpu for p in found), sum(p.rss for p in found)
+    return replace(
+        counted,
+        cpu=cpu if counted.cpu is None else counted.cpu,
+        memory=memory if counted.memory is None else counted.memory,
+        processes=len(found) if counted.processes is None else counted.processes,
+    )
 
 
 def _moved(pid: int) -> tuple[int, int]:

@@ -18,8 +18,9 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from nsrun.diag import Diagnostic, NsrunError
-from nsrun.host import paths
+from nsrun.host import cgroups, groups, paths
 from nsrun.host.containers import make_private, state_folder
+from nsrun.kernel.facts import GROUP_PREFIX
 
 if TYPE_CHECKING:
     from nsrun.plan.model import Plan
@@ -103,6 +104,13 @@ class Container:
         lines = (paths.read_file(os.path.join(self.folder, "oom")) or "").splitlines()
         counted = (_number(line.removeprefix("oom_kill ")) for line in lines)
         return any(counted)
+
+    def groups(self) -> list[str]:
+        """The folders of its own control groups; none where it does not run, or has none."""
+        name = GROUP_PREFIX + self.record.name
+        if not self.pid or not cgroups.may_be_in(self.pid, name):
+            return []
+        return cgroups.named(self.pid, name)
 
     @property
     def running(self) -> bool:
@@ -283,7 +291,7 @@ def load(place: str) -> Container | None:
     status, started, finished = _end_of(paths.read_file(os.path.join(place, "exit")))
     if locked and pid:
         started = _written(os.path.join(place, "pid"))
-        state = Status.PAUSED if _is_paused(pid) else Status.RUNNING
+        state = Status.PAUSED if _is_paused(pid, record.name) else Status.RUNNING
         return Container(record=record, folder=place, status=state, pid=pid, started=started)
     if locked:
         return Container(record=record, folder=place, status=Status.CREATED)
@@ -364,10 +372,15 @@ def _written(path: str) -> int:
         return 0
 
 
-def _is_paused(pid: int) -> bool:
-    """Stopped by a signal (proc_pid_stat(5), state T)."""
+def _is_paused(pid: int, name: str) -> bool:
+    """Stopped by a signal (proc_pid_stat(5), state T), or with all of its control group."""
     text = paths.read_file(f"/proc/{pid}/stat") or ""
-    return text.rpartition(")")[2].split()[:1] == ["T"]
+    if text.rpartition(")")[2].split()[:1] == ["T"]:
+        return True
+    group = GROUP_PREFIX + name
+    if not cgroups.may_be_in(pid, group):
+        return False
+    return any(groups.is_stopped(folder) for folder in cgroups.named(pid, group))
 
 
 def is_locked(place: str) -> bool:
