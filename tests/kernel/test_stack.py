@@ -213,6 +213,10 @@ def test_only_what_differs_is_made_anew(stacks: Stacks) -> None:
     assert after["shop-b"] != before["shop-b"]
     assert stacks.up(networks=networks, containers={"a": containers["a"]}).status == 0
     assert set(stacks.ps()) == {"shop-a"}
+    # Not in its plan: the monitor keeps the log.
+    containers["a"]["logging"] = {"max_files": 9}
+    file = stacks.write(networks=networks, containers={"a": containers["a"]})
+    assert stacks.runner.run("up", "--dry-run", file).ok().startswith("make shop-a anew")
 
 
 def test_a_killed_keeper_leaves_the_containers_and_up_mends(stacks: Stacks) -> None:
