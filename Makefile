@@ -9,7 +9,7 @@ NSRUN := $(VENV)/bin/nsrun
 SPEC := specs/quickstart.yaml
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test matrix vm sweep soak check bench fuzz native generate golden clean
+.PHONY: help setup demo test matrix vm attacks sweep soak check bench fuzz native generate golden clean
 
 help:
 	@sed -n 's/^# //p' Makefile | sed '/^PYTHON/d'
@@ -51,6 +51,10 @@ VM_TESTS ?=
 vm: setup
 	@if command -v qemu-system-x86_64 >/dev/null; then tools/vm_kernel; fi
 	NSRUN_MUST_WORK=1 $(VENV)/bin/python -m tests.vm $(VM_TESTS)
+
+# The attacks, their races for five seconds each, in every pair of user and executor.
+attacks: setup
+	NSRUN_MUST_WORK=1 NSRUN_MATRIX=1 NSRUN_SWEEP=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/attacks
 
 # A fault at every step of every plan in specs/: minutes, not for every change.
 sweep: setup

@@ -13,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.attackers import until_tired
+from tests.support.attackers import beaten, until_tired
 from tests.support.box import give, wait_for
 from tests.support.detached import Containers
+from tests.support.host import files
 from tests.support.paths import PYTHON, ROOT
 from tests.support.rootfs import make_rootfs
 from tests.support.runner import Runner
@@ -171,3 +172,54 @@ def test_the_launchers_program_is_not_overwritten(c: Containers, installed: Path
     assert wait_for(lambda: c.log().count("tried") == 2)
     assert c.log().count("caught") == 2
     assert {file.name: file.read_bytes() for file in installed.iterdir()} == before
+
+
+# --- copying, while the container swaps its folders -------------------------------------------
+
+MOUNTS = [{"type": "proc", "target": "/proc"}, {"type": "tmpfs", "target": "/tmp"}]
+# A folder and a link to one of the host's exchange their names all the time.
+SWAP = r"""
+import ctypes, os, sys
+libc = ctypes.CDLL(None, use_errno=True)
+os.makedirs("/tmp/t/d")
+open("/tmp/t/d/f", "w").write("own")
+os.symlink("/proc/1/root" + sys.argv[1], "/tmp/t/l1")
+os.symlink(sys.argv[1], "/tmp/t/l2")
+print("up", flush=True)
+while True:
+    for link in (b"/tmp/t/l1", b"/tmp/t/l2"):
+        libc.renameat2(-100, b"/tmp/t/d", -100, link, 2)
+        libc.renameat2(-100, b"/tmp/t/d", -100, link, 2)
+"""
+
+
+def test_a_folder_swapped_while_copying(c: Containers) -> None:
+    """CVE-2018-15664, in both directions."""
+    secret = c.box.folder_of_user("secret")
+    (secret / "f").write_text("host")
+    give(secret, c.runner)
+    # Inside, the link leads to nothing.
+    hidden = {"type": "tmpfs", "target": str(c.box.folder)}
+    c.up([SYSTEM, "-Ic", SWAP, str(secret)], mounts=[*MOUNTS, hidden])
+    c.until_said("up")
+    path = f"/proc/{c.pid()}/root/tmp/t/d/f"
+
+    def naive() -> bool:
+        try:
+            return not Path(path).parent.is_symlink() and Path(path).read_text() == "host"
+        except OSError:
+            return False
+
+    assert beaten(naive), "the control: a check and then the path reads the host's file"
+    got = c.box.folder_of_user("got")
+    planted = c.box.folder / "planted"
+    planted.write_text("planted")
+    give(planted, c.runner)
+    before = files(secret)
+    for number in until_tired():
+        c("cp", "c:/tmp/t/d", got / f"{number}")
+        c("cp", "c:/tmp/t/d/f", got / f"f{number}")
+        c("cp", planted, "c:/tmp/t/d/f")
+        assert files(secret) == before
+    for copy in got.rglob("f*"):
+        assert copy.is_symlink() or copy.is_dir() or copy.read_text() != "host", copy

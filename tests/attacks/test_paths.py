@@ -187,17 +187,6 @@ def test_names_that_are_paths(box: Box, name: str) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_the_terminals_input_queue_is_out_of_reach(box: Box) -> None:
-    """CVE-2017-5226: without a controlling terminal TIOCSTI has nothing to push into."""
-    code = (
-        "import fcntl,os\n"
-        "try: fd=os.open('/dev/tty',os.O_RDWR)\n"
-        "except OSError as e: print(e.errno)"
-    )
-    command = ["/usr/bin/env", "python3", "-I", "-S", "-c", code]
-    assert box.out(command, namespaces=["user"]) == "6"  # ENXIO
-
-
 def test_a_rootfs_of_links_is_left_as_it_was(box: Box, area: Path) -> None:
     """Undoing made mount points follows no link either."""
     rootfs = give(make_rootfs(box.folder / "tricky"), box.runner)
@@ -210,3 +199,60 @@ def test_a_rootfs_of_links_is_left_as_it_was(box: Box, area: Path) -> None:
     box.runner.run(box.spec(command="true", namespaces=ALL, rootfs=str(rootfs), mounts=mounts))
     assert files(outside) == before
     assert subprocess.run(["test", "-d", outside / "deep"], check=False).returncode == 0
+
+
+def test_devices_that_are_no_devices(victim: Box, own_root: Path, outside: Path) -> None:
+    """CVE-2025-31133, CVE-2025-52565: what is bound for a device, or over what is masked, is what
+    the image has put in its place: a link to the host, or a file of its own."""
+    (own_root / "dev/null").symlink_to(f"{outside}/file")
+    (own_root / "dev/console").symlink_to(f"{outside}/file")
+    (own_root / "dev/pts").symlink_to(str(outside))
+    give(own_root, victim.runner)
+    before = files(outside)
+    # The control: whoever takes the image's /dev/null as its source has the host's file.
+    assert (own_root / "dev/null").read_text() == "host\n"
+    script = "stat -c %t:%T /dev/null; cat /proc/keys /etc/passwd; echo over; stat -c %F /dev/pts"
+    said = victim.out(script, masked_paths=["/etc/passwd", "/proc/keys"], tty=False)
+    assert said == "1:3\nover\ndirectory"
+    # Without the default mounts its own is all there is, and no device is taken for one.
+    bare = {"default_mounts": False, "masked_paths": ["/etc/passwd"]}
+    shown = victim.run("/bin/busybox cat /etc/passwd", **bare)
+    assert shown.stdout == ""
+    assert victim.run(["/bin/true"], tty=True, **bare).status in (0, 125)
+    assert files(outside) == before
+
+
+def test_a_proc_that_is_none(victim: Box, own_root: Path) -> None:
+    """CVE-2025-52881, CVE-2019-16884: a sysctl is written to what the image, or a mount of the
+    spec, has in the place of procfs."""
+    key = own_root / "proc/sys/net/ipv4"
+    key.mkdir(parents=True)
+    (key / "ip_default_ttl").write_text("planted\n")
+    give(own_root, victim.runner)
+    path = own_root / "proc/sys/net/ipv4/ip_default_ttl"
+    with open(path, "a"):  # the control: who writes to the path writes to the planted file
+        pass
+    keys = {"sysctl": {"net.ipv4.ip_default_ttl": "61"}}
+    assert victim.out("cat /proc/sys/net/ipv4/ip_default_ttl", **keys) == "61"
+    planted = victim.folder_of_user("fake")
+    (planted / "sys/net/ipv4").mkdir(parents=True)
+    (planted / "sys/net/ipv4/ip_default_ttl").write_text("planted\n")
+    give(planted, victim.runner)
+    mounts = [{"type": "bind", "source": str(planted), "target": "/proc"}]
+    victim.run("true", mounts=mounts, **keys)
+    assert (planted / "sys/net/ipv4/ip_default_ttl").read_text() == "planted\n"
+    assert path.read_text() == "planted\n"
+
+
+def test_a_source_that_is_a_link(victim: Box, own_root: Path, outside: Path) -> None:
+    """CVE-2024-1753: a link of the image is no source on the host; an overlay's layers and a
+    rootfs below a link of the image are not either."""
+    (own_root / "etc/link").symlink_to(f"{outside}/file")
+    give(own_root, victim.runner)
+    assert (own_root / "etc/link").read_text() == "host\n", "the control: by its name it is"
+    # Inside, the same link leads to a file of the image, or nowhere.
+    said = victim.run("cat /etc/link")
+    assert (said.status, said.stdout) == (1, "")
+    mounts = [{"type": "bind", "source": str(own_root / "etc"), "target": "/mnt"}]
+    said = victim.run("cat /mnt/link", mounts=mounts)
+    assert (said.status, said.stdout) == (1, "")

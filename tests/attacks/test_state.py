@@ -11,7 +11,7 @@ from pathlib import Path
 from nsrun.host.containers import state_folder
 from nsrun.runtime import names
 from nsrun.spec.load import load
-from tests.support.box import Box, give
+from tests.support.box import Box
 from tests.support.detached import Containers
 from tests.support.launcher import Launcher
 from tests.support.paths import ROOT
@@ -141,15 +141,3 @@ def test_the_keeper_of_names_writes_to_no_file_of_procfs(tmp_path: Path) -> None
         assert kept == before
         assert naive == "attacker", "the control: who writes to the path is redirected"
         process.communicate("\n", timeout=10)
-
-
-def test_a_record_of_a_container_is_checked_again(c: Containers) -> None:
-    """A name that is a path in a stored record leads nowhere."""
-    c.up(["true"])
-    c.until_over()
-    record = c.folder() / "container.json"
-    text = record.read_text()
-    give(c.box.folder_of_user("victim"), c.runner)
-    record.write_text(text.replace('"tty": false', '"tty": "x"'))
-    assert "damaged" in c("start", "c").stderr + c("rm", "c").stderr or not c.folder().exists()
-    assert (c.box.folder / "victim").is_dir()
