@@ -1,0 +1,45 @@
+"""Every fault of every plan on the simulated machine: ``python -m tests.sim [PART]``.
+
+PART is in the names of the plans to sweep. Exit status 1 where anything is found.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import sys
+
+from tests.sim.known import is_known
+from tests.sim.plans import plans
+from tests.sim.replays import Tally, sweep
+from tests.sim.table import table
+
+
+def _one(name: str) -> tuple[str, dict[str, Tally]]:
+    """In a process of its own: the replaced modules are one set a process."""
+    tallies: dict[str, Tally] = {}
+    sweep(dict(plans())[name], tallies)
+    return name, tallies
+
+
+def main(part: str = "") -> int:
+    names = [name for name, _ in plans() if part in name]
+    total: dict[tuple[str, str], Tally] = {}
+    bad = 0
+    with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
+        for name, tallies in pool.imap_unordered(_one, names):
+            for fault, tally in tallies.items():
+                line = total.setdefault((fault, "simulated"), Tally())
+                unknown = [f for f in tally.findings if not is_known(name, f)]
+                line.runs += tally.runs
+                line.injected += tally.injected
+                line.kinds.update(f.kind for f in unknown)
+                bad += len(unknown)
+                for found in unknown[:5]:
+                    print(f"{name}: {found.kind} at {found.where}: {found.what}")
+    print(table(total))
+    return 1 if bad else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))
