@@ -22,7 +22,7 @@ from nsrun.kernel.abi import (
     Magic,
     OpenFlag,
 )
-from nsrun.kernel.facts import GROUP_PREFIX, CgroupFolder, Facts
+from nsrun.kernel.facts import GROUP_PREFIX, CgroupFolder, Facts, MapLine
 from nsrun.kernel.values import Reg, Str
 from nsrun.plan.device_program import DeviceRule, device_program
 from nsrun.plan.draft import Draft
@@ -34,6 +34,8 @@ from nsrun.spec.model import CPU_PERIOD, IoLimit, NamespaceType, Resources, Spec
 _V1_NAMES = {"io": "blkio"}
 # null zero full random urandom tty, ptmx, and the terminals of devpts (devices.txt).
 _USUAL_DEVICES = ("1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:2", "136:*")
+# user_namespaces(7): what uid_map says in the first one.
+_ALL_IDS = (MapLine(inside=0, outside=0, size=4294967295),)
 # Kernel, version 1: where nothing is given, 1024 shares; the weight of version 2 is then 100.
 _SHARES, _WEIGHT = 1024, 100
 _SHARES_MIN, _SHARES_MAX = 2, 262144
@@ -277,16 +279,22 @@ def _device_rules(draft: Draft, facts: Facts) -> list[tuple[DeviceRule, str]]:
 
 
 def _require_programs(draft: Draft, facts: Facts) -> None:
-    """Kernel: CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, in the first user namespace."""
+    """Kernel: CAP_BPF and CAP_NET_ADMIN, or CAP_SYS_ADMIN, in the first user namespace. Another
+    that maps as many ids as the first is taken for it here, and refused by the kernel."""
     needed = {abi.Capability.CAP_BPF, abi.Capability.CAP_NET_ADMIN}
-    if abi.Capability.CAP_SYS_ADMIN in facts.permitted or needed <= facts.permitted:
+    held = abi.Capability.CAP_SYS_ADMIN in facts.permitted or needed <= facts.permitted
+    is_first = facts.uid_map == _ALL_IDS
+    if held and is_first:
         return
+    without = f"uid {facts.uid} does not have"
+    if held:
+        without = "the caller has in a user namespace only"
     draft.refuse(
         "NS402",
         "device rules of cgroup v2 are not permitted",
         "devices",
         "leave `permissions` away, or give `rw`",
-        why=f"their program needs CAP_BPF and CAP_NET_ADMIN, which uid {facts.uid} does not have",
+        why=f"their program needs CAP_BPF and CAP_NET_ADMIN, which {without}",
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from nsrun.diag import NsrunError
-from nsrun.kernel.facts import CgroupFolder, Cgroups, Facts, Kind, PathFact
+from nsrun.kernel.facts import CgroupFolder, Cgroups, Facts, Kind, MapLine, PathFact
 from nsrun.kernel.values import Out
 from nsrun.plan.build import plan as make_plan
 from nsrun.plan.model import MEMORY_LIMIT, Plan, Track
@@ -301,8 +301,12 @@ def test_version_2_takes_a_program() -> None:
         given(narrowed, cgroups=both), "make the control group"
     ).what  # fmt: skip
     user = knowing(ORDINARY, paths={"/dev/zero": ZERO}, cgroups=v2())
-    found = refused(user, namespaces=["user", "mount"], devices=[narrowed])
-    assert found == [("NS402", "devices")]
+    inner = (MapLine(inside=0, outside=1000, size=1),)
+    nested = knowing(ROOT, paths={"/dev/zero": ZERO}, cgroups=v2(), uid_map=inner)
+    for facts, why in ((user, "uid 1000 does not have"), (nested, "in a user namespace only")):
+        (told,) = refusals(facts, namespaces=["user", "mount"], devices=[narrowed])
+        assert (told.code, told.path) == ("NS402", "devices")
+        assert why in told.why[0]
     with pytest.raises(NsrunError) as caught:
         given(narrowed, cgroups=Cgroups())
     assert [d.code for d in caught.value.diagnostics] == ["NS401"]
