@@ -8,6 +8,10 @@ from nsrun.host import procfs
 from nsrun.host.hint import Args, Hint, HintContext, text
 
 _SHOWN = 3
+# More than any machine has of processors or memory nodes.
+_NUMBER_MAX = 1 << 16
+# What the planner writes beside a quota, in microseconds (nsrun.spec.model.CPU_PERIOD).
+_CPU_PERIOD = 100_000
 
 
 def in_use(args: Args, context: HintContext) -> Hint | None:
@@ -47,6 +51,42 @@ def cannot_give_on(args: Args, context: HintContext) -> Hint | None:
         (f"processes are in {base} itself, and cgroup v2 limits no group beside them",),
         ("start nsrun in a group of its own: systemd-run --scope -p Delegate=yes nsrun ...",),
     )
+
+
+def above_allows_less(args: Args, context: HintContext) -> Hint | None:
+    """write to a limit, refused: of processors version 1 gives no more than the group above has.
+
+    More memory or processes than above is taken, and what is above goes on to hold.
+    """
+    opened = {to: values for call, values, to in context.before if to and call == "openat"}
+    limit = opened.get(text(args, 0))
+    group = opened.get(text(limit, 0)) if limit is not None else None
+    base = _opened(text(group, 0), context) if group is not None else None
+    if limit is None or base is None or not _is_cgroup(base):
+        return None
+    file, wanted = text(limit, 1), text(args, 1)
+    if file in ("cpuset.cpus", "cpuset.mems"):
+        has = (procfs.read(f"{base}/{file}") or "").strip()
+        if not has or _numbers(wanted) <= _numbers(has):
+            return None
+        what = "processors" if file == "cpuset.cpus" else "memory nodes"
+        return Hint((f"{base}, in which nsrun runs, has no {what} but {has}",), ())
+    if file == "cpu.cfs_quota_us":
+        quota, period = (procfs.number(f"{base}/cpu.cfs_{n}_us") for n in ("quota", "period"))
+        # -1: no limit.
+        if not quota or not period or quota < 0 or int(wanted) / _CPU_PERIOD <= quota / period:
+            return None
+        return Hint((f"{base}, in which nsrun runs, may use {quota / period:g} processors",), ())
+    return None
+
+
+def _numbers(ranges: str) -> set[int]:
+    """0, 2 and 3 of "0,2-3"; raises ValueError for another text."""
+    found: set[int] = set()
+    for part in ranges.split(","):
+        first, _, last = part.partition("-")
+        found.update(range(int(first), min(int(last or first), _NUMBER_MAX) + 1))
+    return found
 
 
 def _opened(register: str, context: HintContext) -> str | None:

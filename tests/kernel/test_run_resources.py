@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from nsrun.host import cgroups
 from tests.support.box import Box, wait_for
 from tests.support.detached import Containers
+from tests.support.hints import run_after, said
 from tests.support.requires import requires
 
 pytestmark = requires("root")
@@ -127,6 +129,38 @@ def test_a_limit_the_kernel_refuses_leaves_nothing(limited: Box) -> None:
     result = limited.run(["true"], resources={"cpuset": {"cpus": "4000"}, "pids": 9})
     assert result.status == 125
     assert "cannot limit cpuset.cpus to 4000" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("controller", "limit", "resources", "why"),
+    [
+        (
+            "cpu",
+            "echo 50000 >$G/cpu.cfs_quota_us",
+            {"cpus": 0.8},
+            "in which nsrun runs, may use 0.5 processors",
+        ),
+        (
+            "cpuset",
+            "echo 0 >$G/cpuset.mems && echo 0 >$G/cpuset.cpus",
+            {"cpuset": {"cpus": "0-1"}},
+            "in which nsrun runs, has no processors but 0",
+        ),
+    ],
+)
+def test_more_than_the_group_above_has_is_refused_with_its_limit(
+    limited: Box, controller: str, limit: str, resources: dict[str, Any], why: str
+) -> None:
+    above = folder(controller) / f"test-above-{os.getpid()}"
+    above.mkdir()
+    try:
+        script = f"G={above} && {limit} && echo $$ >$G/cgroup.procs"
+        spec = limited.spec(command=["true"], resources=resources)
+        result = run_after(limited.runner, script, "run", "--no-cache", spec)
+        assert result.status == 125
+        assert said(result).why == f"{above}, {why}"
+    finally:
+        above.rmdir()
 
 
 def test_another_command_is_held_to_the_same(root_c: Containers) -> None:
