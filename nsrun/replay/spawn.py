@@ -73,10 +73,14 @@ class PreparedSpawn:
             content = self._stdin.content(registers)
         # A file, not a pipe: a helper that does not read cannot make the launcher wait.
         fd = os.memfd_create("stdin", os.MFD_CLOEXEC)
-        view = memoryview(content)
-        while view:
-            view = view[os.write(fd, view) :]
-        os.lseek(fd, 0, os.SEEK_SET)
+        try:
+            view = memoryview(content)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.lseek(fd, 0, os.SEEK_SET)
+        except OSError:  # ENOSPC: the memory of the control group or of tmpfs is used up
+            os.close(fd)
+            raise
         return fd
 
 

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from pathlib import Path
 
 import pytest
 
+from tests.oracle import tally
 from tests.support import requires
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "sweep: minutes long, for `make sweep` alone")
+    if os.environ.get("NSRUN_SWEEP") == "1" and not hasattr(config, "workerinput"):
+        fd, os.environ[tally.RECORDS] = tempfile.mkstemp(prefix="sweep-")
+        os.close(fd)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    path = os.environ.get(tally.RECORDS)
+    if not path or hasattr(terminalreporter.config, "workerinput"):
+        return
+    if shown := tally.shown(Path(path)):
+        terminalreporter.section("faults on this kernel")
+        terminalreporter.write_line(shown)
+    Path(path).unlink(missing_ok=True)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

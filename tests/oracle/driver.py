@@ -32,6 +32,7 @@ from nsrun.runtime import launch
 
 _PR_SET_PTRACER, _PR_SET_PTRACER_ANY = 0x59616D61, -1
 
+
 def _import_all() -> None:
     """Before the stop: imports made while telling of a failure are no part of the replay."""
     for module in pkgutil.walk_packages(nsrun.__path__, "nsrun."):

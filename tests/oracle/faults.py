@@ -210,6 +210,12 @@ def problems(found: Injected, clean: Run) -> list[str]:
     return said
 
 
+def is_slow_again(driver: Driver, found: Injected) -> bool:
+    """Whether a run that took too long does so a second time: the machine may have been busy."""
+    run = driver.run(*_LET_GO, "-e", found.fault.option())
+    return run.seconds > PATIENCE
+
+
 def _names(error: str, text: str) -> bool:
     return error in text or os.strerror(getattr(errno, error)) in text
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from nsrun.plan.model import Track
+from tests.oracle import tally
 from tests.oracle.expected import expected, match
-from tests.oracle.faults import Injected, by_process, child_of, names_of, problems, sweep
-from tests.oracle.traced import Driver, driver
+from tests.oracle.faults import (
+    Injected,
+    by_process,
+    child_of,
+    is_slow_again,
+    names_of,
+    problems,
+    sweep,
+)
+from tests.oracle.traced import PATIENCE, Driver, driver
 from tests.support.box import copy_specs, own_ids
 from tests.support.examples import RUNNABLE, TERMINALS
 from tests.support.host import Snapshot, snapshot, unchanged
@@ -76,6 +86,18 @@ def may_leave(found: Injected) -> bool:
     return NOT_UNDONE in found.run.stderr or own_alone
 
 
+@contextmanager
+def tallied(fault: str, made: Driver, judged: list[list[str]]) -> Iterator[None]:
+    """The runs go into the sweep's table, also where one hangs."""
+    try:
+        yield
+    except AssertionError as error:
+        judged.append([str(error)])
+        raise
+    finally:
+        tally.record(fault, made.executor, judged)
+
+
 def check_sweep(
     made: Driver,
     error: str,
@@ -93,21 +115,26 @@ def check_sweep(
     before = look()
     wrong: list[str] = []
     hit: set[str] = set()
-    for found in sweep(made, error=error, only=only):
-        assert any("(INJECTED)" in call.text for call in found.run.calls)
-        hit |= found.steps.keys()
-        bad = problems(found, clean)
-        if place is not None and may_leave(found):
-            before = place.renew(before)
-        elif remains := left(before, look):
-            bad += [f"left: {what}" for what in remains]
-            # Each run is judged by itself, not by what one before it has left.
-            before = place.renew(before) if place is not None else look()
-        if bad:
-            wrong.append(
-                f"{found.fault.option()} at {sorted(found.steps) or 'no step'}: {'; '.join(bad)}\n"
-                f"{found.run.stderr}"
-            )
+    judged: list[list[str]] = []
+    with tallied(error, made, judged):
+        for found in sweep(made, error=error, only=only):
+            assert any("(INJECTED)" in call.text for call in found.run.calls)
+            hit |= found.steps.keys()
+            bad = problems(found, clean)
+            if bad and bad[0].startswith("it took") and not is_slow_again(made, found):
+                bad = bad[1:]
+            if place is not None and may_leave(found):
+                before = place.renew(before)
+            elif remains := left(before, look):
+                bad += [f"left: {what}" for what in remains]
+                # Each run is judged by itself, not by what one before it has left.
+                before = place.renew(before) if place is not None else look()
+            judged.append(bad)
+            if bad:
+                wrong.append(
+                    f"{found.fault.option()} at {sorted(found.steps) or 'no step'}: "
+                    f"{'; '.join(bad)}\n{found.run.stderr}"
+                )
     assert not wrong, f"{len(wrong)} of the runs:\n" + "\n".join(wrong[:20])
     assert len(hit) >= at_least, f"only {len(hit)} steps were failed"
 
@@ -180,6 +207,11 @@ def test_a_kill_at_every_step(anyone: Runner, specs: Path, name: str) -> None:
     """SIGKILL of launcher or child, whoever makes the call: nothing is left."""
     with unchanged(), driver(anyone, specs / name, anyone.user.home) as made:
         before = snapshot()
-        for found in sweep(made, signal="SIGKILL"):
-            assert found.run.seconds < 2
-            assert left(before, snapshot) == [], found.fault.option()
+        judged: list[list[str]] = []
+        with tallied("SIGKILL", made, judged):
+            for found in sweep(made, signal="SIGKILL"):
+                bad = [f"left: {what}" for what in left(before, snapshot)]
+                if found.run.seconds > PATIENCE and is_slow_again(made, found):
+                    bad.append(f"it took {found.run.seconds:.1f} s")
+                judged.append(bad)
+                assert not bad, f"{found.fault.option()}: {bad}"

@@ -41,9 +41,11 @@ class Run:
 
 @dataclass(slots=True, kw_only=True)
 class Driver:
-    """A driver process for one spec; ``plan`` is the plan that it replays."""
+    """A driver process for one spec; ``plan`` is the plan that it replays, ``executor`` the one
+    of its environment."""
 
     plan: Plan
+    executor: str
     process: subprocess.Popen[bytes]
     folder: Path
     numbers: Iterator[int]
@@ -125,6 +127,7 @@ def driver(runner: Runner, spec: Path, folder: Path) -> Iterator[Driver]:
     try:
         yield Driver(
             plan=_read_plan(process.stdout),
+            executor=runner.environment().get("NSRUN_EXECUTOR", "native"),
             process=process,
             folder=folder,
             numbers=itertools.count(),

@@ -159,6 +159,8 @@ class Layer:
         file = self.m.file(fd)
         if file is None:
             return -1, errnos.EBADF
+        if not self.m.exists(file.name):  # grab_header(), fs/proc/proc_sysctl.c
+            return -1, errnos.ENOENT
         text = ctypes.string_at(data, size).decode("utf-8", "replace")
         above, _, name = file.name.rpartition("/")
         if name == "cgroup.procs":

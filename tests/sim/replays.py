@@ -202,7 +202,7 @@ class Simulation:
         return failure.errno == errno or failure.kind is Kind.SPAWN or told
 
     def _half(self, ran: Ran, place: Place) -> bool:
-        """Whether it is told that a helper was ended amid its work: nobody knows how far it came."""
+        """Whether it is told that a helper was ended amid its work, however far it had come."""
         m = ran.machine
         told = ran.outcome is not None and ran.outcome.failure is not None
         return told and isinstance(place.op, Spawn) and m.fired_call not in ("clone3", "helper")

@@ -9,6 +9,7 @@ from unittest import mock
 import pytest
 
 from nsrun.plan.model import Plan
+from nsrun.plan.ops import Spawn
 from nsrun.replay import engine, heir, track, undo
 from nsrun.replay.outcome import State
 from nsrun.replay.step import Result
@@ -125,3 +126,17 @@ def test_a_hardening_step_that_fails_is_named_and_nothing_is_executed() -> None:
             assert ran.outcome.failure.errno_name == "ENOSYS"
             assert not ran.machine.things
     assert met == hardening
+
+
+def test_what_a_helper_is_to_read_is_closed_where_it_cannot_be_written() -> None:
+    """Its file in memory, of which a full tmpfs or control group takes no more."""
+    simulation = Simulation(PLANS["specs/network/nat.yaml"])
+    met: set[str] = set()
+    with simulation.installed() as clean:
+        for at in range(1, clean.machine.count + 1):
+            ran = simulation.run(Fault(at, errno.ENOSPC))
+            here = ran.machine.fired
+            if here is not None and isinstance(here.op, Spawn):
+                met.add(ran.machine.fired_call)
+                assert list(simulation.findings(ran, clean)) == []
+    assert met >= {"memfd_create", "write", "lseek", "clone3", "helper"}
