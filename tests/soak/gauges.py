@@ -43,7 +43,7 @@ GAUGES: Mapping[str, Gauge] = {
     "open files": Gauge(unit="", per_start=0.1, floor=1500),
     # In use: one that is merely remembered costs nothing that the kernel would not give back.
     "dentries in use": Gauge(unit="", per_start=0.3, floor=3000),
-    **{name: Gauge(unit="", per_start=0.1, floor=500) for name in _SLABS},
+    **{name: Gauge(unit="", per_start=0.1, floor=300) for name in _SLABS},
 }
 
 
