@@ -105,11 +105,14 @@ def check_sweep(
     status: int = 0,
     *,
     place: Place | None = None,
+    look: Callable[[], Snapshot] = snapshot,
     only: tuple[str, ...] = (),
 ) -> None:
     """``status`` is that of a run without a fault; each has to leave ``place`` as it was, or to say
-    what it could not undo. ``only``: the calls to fail where they are not all."""
-    look = place.look if place is not None else snapshot
+    what it could not undo; ``look`` sees what is there. ``only``: the calls to fail where
+    they are not all."""
+    if place is not None:
+        look = place.look
     _, clean = names_of(made)
     assert clean.status == status, clean.stderr
     before = look()
