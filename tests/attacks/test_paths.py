@@ -145,7 +145,7 @@ def test_a_folder_swapped_while_mounting(victim: Box, own_root: Path, outside: P
     before = files(outside)
     with swapping(race, link):
         assert beaten(naive), "the control: who checks and then uses is beaten"
-        mounts = [{"type": "tmpfs", "target": f"/race/{name}/deep"} for name in "abcdefgh"]
+        mounts = [{"type": "tmpfs", "target": f"/race/{name}/deep"} for name in "abcd"]
         file = victim.spec(command="true", mounts=mounts, files={"/race/f": {"content": "x"}})
         for _ in until_tired():
             assert victim.runner.run(file).status in (0, 125)
@@ -170,7 +170,7 @@ def test_no_file_of_the_image_is_imported(victim: Box, own_root: Path) -> None:
 def test_the_working_folder_is_no_way_out(victim: Box, own_root: Path) -> None:
     """CVE-2024-21626: the cwd is a descriptor that the launcher still had open."""
     (own_root / "fd7").symlink_to("/proc/self/fd/7")
-    for cwd in (*(f"/proc/self/fd/{number}" for number in range(3, 12, 2)), "/fd7"):
+    for cwd in ("/proc/self/fd/3", "/proc/self/fd/5", "/fd7"):
         # Either it is refused, or what is behind it lies in the root by its name too.
         result = victim.run('[ . -ef "$(pwd -P)" ] && pwd -P', cwd=cwd)
         assert result.status in (0, 125), str(result)

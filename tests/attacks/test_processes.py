@@ -34,7 +34,7 @@ def test_a_pid_that_is_a_strangers(c: Containers) -> None:
     stranger = subprocess.Popen(c.runner.argv_of("sleep", "60"))
     try:
         (c.folder() / "pid").write_text(f"{stranger.pid}\n")
-        for words in (["kill", "c"], ["stop", "c"], ["exec", "c", "--", "true"], ["pause", "c"],
+        for words in (["kill", "c"], ["stop", "c"], ["exec", "c", "--", "true"],
                       ["rm", "-f", "c"]):  # fmt: skip
             c(*words)
             assert stranger.poll() is None, words
