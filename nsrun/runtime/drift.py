@@ -8,7 +8,6 @@ from nsrun.diag import Diagnostic, NsrunError, Span
 from nsrun.host.observe import observe
 from nsrun.plan.drift import Difference, compare, question
 from nsrun.plan.expected import expected
-from nsrun.plan.model import Plan
 from nsrun.runtime import life, store
 from nsrun.runtime.store import Container
 
@@ -64,7 +63,9 @@ def chosen(word: str) -> list[Container]:
 
 def look(container: Container) -> Drift:
     """Raises NsrunError (NS406, NS607) where it cannot be compared."""
-    wanted = expected(_plan(container))
+    wanted = expected(
+        store.plan_needed(container, "what it was started with is what it is compared with")
+    )
     seen = observe(container.pid, question(wanted))
     if not seen.namespaces or not seen.mounts:
         now = store.load(container.folder)
@@ -79,16 +80,3 @@ def look(container: Container) -> Drift:
         )
     found = tuple(compare(wanted, seen))
     return Drift(name=container.record.name, differences=found)
-
-
-def _plan(container: Container) -> Plan:
-    try:
-        return store.plan_of(container)
-    except OSError as error:
-        raise NsrunError(
-            Diagnostic(
-                code="NS406",
-                summary=f"the plan of {container.record.name} cannot be read: {error.strerror}",
-                why=("what it was started with is what it is compared with",),
-            )
-        ) from None

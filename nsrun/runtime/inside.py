@@ -18,7 +18,7 @@ from nsrun.kernel.values import Call
 from nsrun.plan.landlock import planned_rules
 from nsrun.plan.launch import PROC_NAMES
 from nsrun.plan.model import Plan, Track
-from nsrun.runtime.store import Container, plan_of
+from nsrun.runtime.store import Container, plan_needed
 from nsrun.spec.model import (
     Capabilities,
     Namespace,
@@ -82,7 +82,9 @@ def spec_for(container: Container, wanted: Wanted) -> Spec:
     if any(map(groups.is_stopped, own)):
         raise _paused(container)
     ids = _user(container, wanted.user, status)
-    plan = _plan(container)
+    plan = plan_needed(
+        container, "another command in it gets the filter and the rules of the first"
+    )
     return Spec(
         name=f"{container.record.name}.exec",
         file=container.record.spec,
@@ -121,9 +123,7 @@ def _paused(container: Container) -> NsrunError:
     )
 
 
-def _namespaces(
-    container: Container, kinds: Sequence[NamespaceType] | None
-) -> list[Namespace]:
+def _namespaces(container: Container, kinds: Sequence[NamespaceType] | None) -> list[Namespace]:
     """Those of its process that are others than the caller's."""
     found = []
     for kind in NamespaceType:
@@ -138,20 +138,6 @@ def _namespaces(
         if theirs != ours and wanted:
             found.append(Namespace(type=kind, join_pid=container.pid))
     return found
-
-
-def _plan(container: Container) -> Plan:
-    """What it was started with; raises NsrunError."""
-    try:
-        return plan_of(container)
-    except OSError as error:
-        raise NsrunError(
-            Diagnostic(
-                code="NS406",
-                summary=f"the plan of {container.record.name} cannot be read: {error.strerror}",
-                why=("another command in it gets the filter and the rules of the first",),
-            )
-        ) from None
 
 
 def _seccomp(plan: Plan) -> Seccomp:

@@ -211,6 +211,20 @@ def plan_of(container: Container) -> Plan:
         return binary.decode(file.read(), file=path)
 
 
+def plan_needed(container: Container, why: str) -> Plan:
+    """As :func:`plan_of`, for who cannot go on without; ``why`` it is needed. Raises NsrunError."""
+    try:
+        return plan_of(container)
+    except OSError as error:
+        raise NsrunError(
+            Diagnostic(
+                code="NS406",
+                summary=f"the plan of {container.record.name} cannot be read: {error.strerror}",
+                why=(why,),
+            )
+        ) from None
+
+
 def remove(place: str) -> None:
     """Take a container's folder away, and the folders above that are empty then."""
     shutil.rmtree(place, ignore_errors=True)
