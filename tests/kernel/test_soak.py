@@ -12,7 +12,7 @@ from tests.support.requires import requires
 def test_a_short_soak_finds_nothing_but_what_leaks() -> None:
     done = subprocess.run(
         [ROOT / "tools" / "soak", "--quick"],
-        capture_output=True, text=True, check=False, timeout=120,
+        capture_output=True, text=True, check=False, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     assert "nsrun restart, native" in done.stdout

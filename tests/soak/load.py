@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from tests.support.host import children
 from tests.support.paths import ROOT
 
 # Of this soak alone: control groups have their names from containers, for the whole machine.
@@ -151,6 +152,8 @@ def restarted(soak: Soak, count: int, sample: Callable[[], None], executor: str)
             several = min(left, max(1, count // 30))
             soak.command("restart", "-t", "1", *[name] * several, executor=executor)
             left -= several
+            # Monitors that have ended are ours to collect: we adopt orphans.
+            children()
             sample()
     finally:
         soak.command("down", stack, executor=executor)
