@@ -73,12 +73,19 @@ def test_everything_is_as_it_was_asked(limited: Box) -> None:
 def test_memory_ends_at_its_limit_and_swap_is_counted_apart(limited: Box) -> None:
     eats = "dd if=/dev/zero of=/dev/null bs=24M count=1 2>/dev/null; echo $?"
     hold = {"memory": "12m", "memory_swap": 0}
-    assert limited.run(eats, resources=hold).ok() == "137\n"
+    result = limited.run(eats, resources=hold)
+    assert (result.status, result.stdout) == (0, "137\n")
+    told = "memory limit 12m reached: the kernel ended "
+    assert f"warning[NS610]: {told}a process of the container" in result.stderr
+    result = limited.run(eats.replace("dd", "exec dd", 1), resources=hold)
+    assert result.status == 137
+    assert f"error[NS610]: {told}the command" in result.stderr
     subprocess.run(["mkswap", SWAP], check=True, stdout=subprocess.DEVNULL)
     subprocess.run(["swapon", SWAP], check=True)
     try:
-        assert limited.run(eats, resources=hold).ok() == "137\n"
-        assert limited.run(eats, resources={**hold, "memory_swap": "256m"}).ok() == "0\n"
+        assert limited.run(eats, resources=hold).stdout == "137\n"
+        result = limited.run(eats, resources={**hold, "memory_swap": "256m"})
+        assert (result.stdout, result.stderr) == ("0\n", "")
     finally:
         subprocess.run(["swapoff", SWAP], check=True)
 
@@ -163,12 +170,27 @@ def test_limits_change_and_commands_join(root_c: Containers) -> None:
     result = root_c("update", "--pids", "7", "--cpuset-cpus", "4000", "c")
     assert result.status == 125
     assert (group / "pids.max").read_text() == "5\n"
-    root_c.ok("pause", "c")
-    assert root_c.ps()["c"]["status"] == "paused"
-    root_c.ok("unpause", "c")
-    assert root_c.ps()["c"]["status"] == "running"
     root_c.ok("kill", "c")
     assert wait_for(lambda: not group.exists())
+
+
+def test_all_in_the_group_are_stopped_and_ended_by_it(root_c: Containers) -> None:
+    group = TOP / "nsrun-c"
+    root_c.up(["sleep", "600"], resources={"pids": 9}, namespaces=["mount"], mounts=[])
+    # As a daemon that was started there by `nsrun exec`: of another tree of processes.
+    with subprocess.Popen(["sleep", "601"]) as stray:
+        (group / "cgroup.procs").write_text(str(stray.pid))
+        root_c.ok("pause", "c")
+        assert "frozen 1" in (group / "cgroup.events").read_text()
+        assert root_c.ps()["c"]["status"] == "paused"
+        root_c.ok("unpause", "c")
+        assert "frozen 0" in (group / "cgroup.events").read_text()
+        assert root_c.ps()["c"]["status"] == "running"
+        # A paused one is ended all the same.
+        root_c.ok("pause", "c")
+        root_c.ok("kill", "c")
+        assert stray.wait(60) == -signal.SIGKILL
+    assert wait_for(lambda: not group.exists(), 60)
 
 
 # --- where it may be -------------------------------------------------------------------------
@@ -178,7 +200,8 @@ def test_limits_change_and_commands_join(root_c: Containers) -> None:
 def delegated(user_box: Box, session: Path) -> Iterator[Path]:
     """A group that belongs to the user, as systemd delegates one; the user is in one below it."""
     user = user_box.runner.user
-    (TOP / "cgroup.subtree_control").write_text("+memory +pids +cpu")
+    # Whatever other tests had given on: not the disks.
+    (TOP / "cgroup.subtree_control").write_text("+memory +pids +cpu -io")
     made = TOP / "user"
     login = made / "login"
     login.mkdir(parents=True)
@@ -208,7 +231,7 @@ def test_a_user_limits_in_what_is_delegated(user_box: Box, delegated: Path) -> N
         assert running.end(60).status == 1
     assert not group.exists()
     # What was not given to the user it cannot give on, and a program takes rights it has not.
-    assert "NS401" in box.refused(resources={"io": [{"device": str(DISK), "read_bps": 1}]})
+    assert "NS401" in box.refused(resources={"io": [{"device": str(DISK), "read_bps": 9}]})
     assert "NS402" in box.refused(devices=[ZERO])
 
 
