@@ -27,10 +27,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> int:
     from nsrun.cli.inputs import inputs_of
     from nsrun.cli.stacks import Teller
-    from nsrun.runtime import stack
+    from nsrun.runtime import stack_down
 
     name = _name(args.stack, inputs_of(args))
-    stack.down(name, Teller(name).say, volumes=args.volumes)
+    stack_down.down(name, Teller(name).say, volumes=args.volumes)
     return 0
 
 

@@ -14,11 +14,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
-    from nsrun.runtime.stack import Supervisor, watched
+    from nsrun.runtime.stack import Supervisor
+    from nsrun.runtime.stack_watched import watched
 
-    supervisor = Supervisor(
-        stack=watched(args.stack), say=lambda *_: None, report=lambda _: None
-    )
+    supervisor = Supervisor(stack=watched(args.stack), say=lambda *_: None, report=lambda _: None)
     supervisor.resume(args.lock)
     while not supervisor.ending:
         supervisor.keep_once()

@@ -71,7 +71,7 @@ def _print(args: argparse.Namespace, plan: Plan) -> None:
 def _stack(args: argparse.Namespace, inputs: Inputs, document: Document) -> int:
     """The plans of a stack, one after the other as `up` would replay them; in JSON a line each."""
     from nsrun.cli.stacks import load
-    from nsrun.runtime.stack import plans
+    from nsrun.runtime.stack_changes import plans
 
     for number, plan in enumerate(plans(load(args.spec, inputs, document))):
         if number and not args.json:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from nsrun.cli.parser import add_inputs, add_spec, examples
 
 if TYPE_CHECKING:
-    from nsrun.runtime.stack import Changes, Supervisor
+    from nsrun.runtime.stack import Supervisor
+    from nsrun.runtime.stack_changes import Changes
     from nsrun.spec.stack import Stack
 
 
@@ -80,7 +81,7 @@ def _member(stack: Stack, name: str) -> str:
 
 
 def _dry_run(stack: Stack) -> int:
-    from nsrun.runtime.stack import plan_changes
+    from nsrun.runtime.stack_changes import plan_changes
 
     changes = plan_changes(stack)
     if changes.networks_changed:

@@ -8,7 +8,6 @@ after an end that was not meant, finds what runs by its folders.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import selectors
@@ -16,10 +15,9 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
-from enum import StrEnum
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.runtime import detached, events, life, secrets, stack_store, store
@@ -27,68 +25,25 @@ from nsrun.runtime.control import Monitor
 from nsrun.runtime.detached import Options, Planned
 from nsrun.runtime.health import Check
 from nsrun.runtime.logs import Reader
-from nsrun.runtime.store import Container, Record
-from nsrun.spec.model import Spec
-from nsrun.spec.stack import Condition, Healthcheck, Member, Restart, Stack
+from nsrun.runtime.stack_changes import (
+    Changes,
+    bridges_of,
+    network_name,
+    network_plan,
+    plan_changes,
+)
+from nsrun.runtime.stack_down import Say, end, remove_volumes, take_down
+from nsrun.runtime.stack_member import BACKOFF, BACKOFF_MAX, STEADY, Kept, State, hopeless
+from nsrun.runtime.stack_watched import write_watched
+from nsrun.runtime.store import Record
+from nsrun.spec.stack import Condition, Stack
 
-if TYPE_CHECKING:
-    from nsrun.plan.bridges import Bridges
-    from nsrun.plan.model import Plan
-
-# As Docker waits: a tenth of a second, doubled each time, up to a minute; who has run for ten
-# seconds begins anew.
-_BACKOFF, _BACKOFF_MAX, _STEADY = 0.1, 60.0, 10.0
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LINES_SHOWN = 10
-# Seconds within which a process that has hung up has ended.
-_GONE = 5.0
-
-
-class State(StrEnum):
-    """Of one container of the stack."""
-
-    WAITING = "waiting"
-    RUNNING = "running"
-    RESTARTING = "restarting"
-    EXITED = "exited"
-    FAILED = "failed"
-
-
-@dataclass(slots=True, kw_only=True)
-class Kept:
-    """A member and how it is now. ``status``: its last exit status; times are monotonic seconds.
-
-    ``healthy`` is None where it has no healthcheck or none has ended yet. ``held``: what it is when
-    it ends, where that is somebody's command and no matter of its restart policy.
-    """
-
-    member: Member
-    state: State = State.WAITING
-    status: int | None = None
-    restarts: int = 0
-    backoff: float = _BACKOFF
-    since: float = 0.0
-    again_at: float | None = None
-    monitor: Monitor | None = None
-    log: Reader | None = None
-    check: Check | None = None
-    healthy: bool | None = None
-    held: State | None = None
-
-    @property
-    def name(self) -> str:
-        return self.member.spec.name
-
-    @property
-    def runs(self) -> bool:
-        return self.state is State.RUNNING
 
 
 class Failed(Exception):
     """The stack cannot come up; what there is to say has been said."""
-
-
-Say = Callable[[str, str], None]
 
 
 @dataclass(slots=True, kw_only=True)
@@ -180,7 +135,7 @@ class Supervisor:
         self._write_down()
         for container in changes.removed:
             self.say(container.record.name, "removed")
-            _end(container)
+            end(container)
         if changes.networks_changed:
             self._networks()
         for member in self.stack.members:
@@ -424,10 +379,10 @@ class Supervisor:
         if self.ending or not wanted or (restart.max is not None and kept.restarts >= restart.max):
             self.write_members()
             return
-        if time.monotonic() - kept.since > _STEADY:
-            kept.backoff = _BACKOFF
+        if time.monotonic() - kept.since > STEADY:
+            kept.backoff = BACKOFF
         kept.state, kept.again_at = State.RESTARTING, time.monotonic() + kept.backoff
-        kept.backoff = min(2 * kept.backoff, _BACKOFF_MAX)
+        kept.backoff = min(2 * kept.backoff, BACKOFF_MAX)
         self.write_members()
 
     def _again(self, kept: Kept) -> None:
@@ -477,7 +432,7 @@ class Supervisor:
             for other in self.kept.values():
                 if other.member.service != dependency.service:
                     continue
-                reason = _hopeless(other, dependency.condition)
+                reason = hopeless(other, dependency.condition)
                 if reason:
                     self._say_why(kept, other, reason, dependency.path)
                     raise Failed
@@ -523,7 +478,7 @@ class Supervisor:
                         # Who asks finds that this one is gone, and meets the error itself.
                         os._exit(1)
                     if question.get("volumes"):
-                        _remove_volumes(self.stack.name)
+                        remove_volumes(self.stack.name)
                     self.close(remove=True)
                     answer(name="", what="down")
                     os._exit(0)
@@ -548,7 +503,7 @@ class Supervisor:
             if not kept.runs:
                 kept.state = kept.held
         else:
-            kept.held, kept.backoff = None, _BACKOFF
+            kept.held, kept.backoff = None, BACKOFF
             if kept.check is not None:
                 kept.check.stop()
                 kept.check = None
@@ -604,204 +559,12 @@ class Supervisor:
             stack_store.write(self.stack.name, "members.json", data)
 
 
-def write_watched(stack: Stack) -> None:
-    """What a process has to know that keeps the stack, and is never to plan it."""
-    data = [
-        {
-            "name": m.spec.name,
-            "service": m.service,
-            "restart": asdict(m.restart),
-            "healthcheck": asdict(m.healthcheck) if m.healthcheck is not None else None,
-        }
-        for m in stack.members
-    ]
-    stack_store.write(stack.name, "watched.json", data)
-
-
-def watched(name: str) -> Stack:
-    """The stack as far as :func:`write_watched` has it."""
-    data = stack_store.read(name, "watched.json") or []
-    return Stack(
-        name=name,
-        file="",
-        sha256="",
-        members=tuple(
-            Member(
-                service=one["service"],
-                number=0,
-                spec=Spec(name=one["name"], file="", sha256=""),
-                restart=Restart(**one["restart"]),
-                healthcheck=_healthcheck(one["healthcheck"]),
-            )
-            for one in data
-        ),
-    )
-
-
-def _healthcheck(data: dict[str, Any] | None) -> Healthcheck | None:
-    return None if data is None else Healthcheck(**{**data, "command": tuple(data["command"])})
-
-
-def _hopeless(kept: Kept, condition: Condition) -> str:
-    """Why a condition will never hold, "" where it may."""
-    if kept.state is State.FAILED:
-        return "did not start"
-    if condition is Condition.COMPLETED and kept.state is State.EXITED and kept.status != 0:
-        return f"ended with exit status {kept.status}"
-    if condition is Condition.HEALTHY:
-        if kept.healthy is False:
-            return "is not healthy"
-        if kept.state is State.EXITED:
-            return f"ended with exit status {kept.status}"
-    return ""
-
-
 def _last_lines(folder: str) -> list[str]:
     lines: list[str] = []
     for file in store.log_files(folder):
         with contextlib.suppress(OSError), open(file, encoding="utf-8", errors="replace") as text:
             lines += [store.line_of(line.rstrip("\n")).text for line in text]
     return lines[-_LINES_SHOWN:]
-
-
-# --- what is to be done ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Changes:
-    """``same``: names of containers that run by the plan they should have, ``renamed``: those of
-    them for which only the names of others differ; ``removed``: those that have another plan,
-    have ended, or are of no use any more."""
-
-    same: tuple[str, ...]
-    renamed: tuple[str, ...]
-    changed: tuple[str, ...]
-    made: tuple[str, ...]
-    removed: tuple[Container, ...]
-    networks_changed: bool
-
-
-def plan_changes(stack: Stack) -> Changes:
-    """What `up` would do, compared by plans. Raises NsrunError where one cannot be planned."""
-    from nsrun.runtime import names
-
-    wanted = {m.spec.name: m for m in stack.members}
-    present = {c.record.name: c for c in stack_store.containers(stack.name)}
-    networks = bridges_of(stack)
-    holder = present.pop(network_name(stack.name), None)
-    networks_same = (
-        holder is not None
-        and holder.running
-        and not _differs(holder, network_plan(networks, detached.socket_of(holder.folder)), {""})
-        if networks.bridges
-        else holder is None
-    )
-    same: list[str] = []
-    renamed: list[str] = []
-    # In the order of starting: who joins another comes after it.
-    for name, member in wanted.items():
-        container = present.get(name)
-        if container is None or not container.alive or not networks_same:
-            continue
-        if _joined(member, wanted) - set(same):
-            # Its pid will be another one, and the namespaces that it shares.
-            continue
-        logging = member.spec.logging
-        kept = (container.record.log_size, container.record.log_files)
-        if kept != (logging.max_size, logging.files):
-            # The monitor has these, no plan does.
-            continue
-        made = detached.planned(member.spec, detached.socket_of(container.folder))
-        differs = _differs(container, made.plan)
-        if differs is not None and differs <= {names.ORIGIN}:
-            same.append(name)
-            if differs:
-                renamed.append(name)
-    gone = [c for name, c in present.items() if name not in same]
-    if holder is not None and not networks_same:
-        gone.insert(0, holder)
-    return Changes(
-        same=tuple(same),
-        renamed=tuple(renamed),
-        changed=tuple(n for n in present if n in wanted and n not in same),
-        made=tuple(n for n in wanted if n not in present),
-        # The networks go last: what is on them goes first.
-        removed=tuple(reversed(gone)),
-        networks_changed=not networks_same,
-    )
-
-
-def _joined(member: Member, wanted: Mapping[str, Member]) -> set[str]:
-    """The containers of the stack whose namespaces a member shares."""
-    joined = {n.join_container or "" for n in member.spec.namespaces}
-    return joined.intersection(wanted)
-
-
-def _differs(
-    container: Container, plan: Plan, unknown: set[str] | None = None
-) -> set[str] | None:
-    """The places in the spec of all that differs from the stored plan; ``unknown`` where there is
-    none to compare with, or where it is about the whole plan."""
-    from nsrun.plan.diff import diff
-
-    try:
-        stored = store.plan_of(container)
-    except (OSError, NsrunError):
-        return unknown
-    found = diff(stored, plan)
-    return unknown if found.settings else {c.action.origin.path for c in found.changes}
-
-
-def network_name(stack: str) -> str:
-    return f"{stack}.{stack_store.NETWORKS}"
-
-
-def bridges_of(stack: Stack) -> Bridges:
-    from nsrun.plan.bridges import Bridge, Bridges
-
-    return Bridges(
-        name=stack.name,
-        file=stack.file,
-        sha256=stack.sha256,
-        spans=stack.spans,
-        bridges=tuple(
-            Bridge(
-                name=n.bridge,
-                path=n.path,
-                addresses=n.gateways,
-                masquerade=n.masquerade,
-                internal=n.internal,
-                mtu=n.mtu,
-            )
-            for n in stack.networks
-            if not n.external
-        ),
-    )
-
-
-def network_plan(wanted: Bridges, socket: str) -> Plan:
-    """Raises NsrunError."""
-    from nsrun.host.facts import gather
-    from nsrun.kernel.facts import Query
-    from nsrun.plan.bridges import plan_bridges
-
-    translates = any(b.masquerade for b in wanted.bridges)
-    filters = translates or any(b.internal for b in wanted.bridges)
-    query = Query(helpers=("nft",) if filters else (), forwarding=translates)
-    facts = replace(gather(query), ignored_signals=detached.IGNORED)
-    return plan_bridges(wanted, facts, notify=socket)
-
-
-def plans(stack: Stack) -> Iterator[Plan]:
-    """The plans that `up` replays, in its order. Raises NsrunError."""
-    networks = bridges_of(stack)
-    folder = store.folder()
-    if networks.bridges:
-        place = os.path.join(folder, network_name(stack.name))
-        yield network_plan(networks, detached.socket_of(place))
-    for member in stack.members:
-        place = os.path.join(folder, member.spec.name)
-        yield detached.planned(member.spec, detached.socket_of(place)).plan
 
 
 def _network_record(stack: Stack) -> Record:
@@ -816,69 +579,3 @@ def _network_record(stack: Stack) -> Record:
         service=f"({stack_store.NETWORKS})",
         stop_timeout=0,
     )
-
-
-def take_down(name: str, say: Say) -> None:
-    """Stop and remove the containers of a stack, the last made first, and its networks; those of
-    one name in the file at once."""
-    containers = stack_store.containers(name)[::-1]
-    for _, alike in itertools.groupby(containers, key=lambda c: c.record.service):
-        group = list(alike)
-        for container in group:
-            say(container.record.name, "stopping")
-        life.stop_all(group)
-        for container in group:
-            life.remove(container, force=True)
-            say(container.record.name, "removed")
-    events.note(events.of_stack(name, "stop"))
-
-
-def _end(container: Container) -> None:
-    life.stop(container)
-    life.remove(container, force=True)
-
-
-def _remove_volumes(name: str) -> None:
-    import shutil
-
-    known = stack_store.read(name, "stack.json") or {}
-    for folder in known.get("volumes", ()):
-        shutil.rmtree(folder, ignore_errors=True)
-        with contextlib.suppress(OSError):
-            os.rmdir(os.path.dirname(folder))
-
-
-def _asked_down(name: str, say: Say, *, volumes: bool) -> bool:
-    """Whether the process that keeps the stack has taken it down."""
-    with contextlib.suppress(ConnectionError):
-        for answer in stack_store.ask(name, {"do": "down", "volumes": volumes}):
-            if answer.get("name"):
-                say(answer["name"], answer.get("what", ""))
-            elif answer.get("what") == "down":
-                return True
-    # It has ended on the way, or is just about to.
-    deadline = time.monotonic() + _GONE
-    while stack_store.is_kept(name) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return False
-
-
-def down(name: str, say: Say, *, volumes: bool = False) -> None:
-    """Take a stack down, by the process that keeps it or, where there is none, here.
-
-    Raises NsrunError (NS605) where there is nothing of the name.
-    """
-    if stack_store.is_kept(name) and _asked_down(name, say, volumes=volumes):
-        return
-    if not stack_store.containers(name) and name not in stack_store.names():
-        raise NsrunError(
-            Diagnostic(
-                code="NS605",
-                summary=f"there is no stack {name}",
-                help=("`nsrun ps -a` lists what there is",),
-            )
-        )
-    take_down(name, say)
-    if volumes:
-        _remove_volumes(name)
-    stack_store.remove(name)

@@ -30,7 +30,7 @@ from nsrun.plan.ops import Spawn
 from nsrun.render.diagnostic import render
 from nsrun.render.failure import Explain, no_explanation, outcome_diagnostics
 from nsrun.replay.outcome import Failure, Kind, Outcome, UndoFailure
-from nsrun.runtime import compiled, launch, life, stack, store
+from nsrun.runtime import compiled, launch, life, stack, stack_member, store
 from nsrun.runtime import verify as look
 from nsrun.runtime.store import Container
 from nsrun.spec.load import load
@@ -286,8 +286,8 @@ def waits_in_vain() -> tuple[Diagnostic, ...]:
     made, _ = load_stack(FILE)
     found: list[Diagnostic] = []
     kept = stack.Supervisor(stack=made, say=lambda *_: None, report=found.extend)
-    kept.kept = {m.spec.name: stack.Kept(member=m) for m in made.members}
-    kept.kept["shop-db"].state, kept.kept["shop-db"].status = stack.State.EXITED, 1
+    kept.kept = {m.spec.name: stack_member.Kept(member=m) for m in made.members}
+    kept.kept["shop-db"].state, kept.kept["shop-db"].status = stack_member.State.EXITED, 1
     with pytest.MonkeyPatch.context() as patch, pytest.raises(stack.Failed):
         patch.setattr(store, "folder", lambda: str(Path.cwd()))
         patch.setattr(store, "log_files", lambda place: iter(()))

@@ -1,0 +1,152 @@
+"""What is there and what a stack wants, compared by plans: what `up` keeps, makes and removes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from nsrun.diag import NsrunError
+from nsrun.runtime import detached, stack_store, store
+from nsrun.runtime.store import Container
+from nsrun.spec.stack import Member, Stack
+
+if TYPE_CHECKING:
+    from nsrun.plan.bridges import Bridges
+    from nsrun.plan.model import Plan
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Changes:
+    """``same``: names of containers that run by the plan they should have, ``renamed``: those of
+    them for which only the names of others differ; ``removed``: those that have another plan,
+    have ended, or are of no use any more."""
+
+    same: tuple[str, ...]
+    renamed: tuple[str, ...]
+    changed: tuple[str, ...]
+    made: tuple[str, ...]
+    removed: tuple[Container, ...]
+    networks_changed: bool
+
+
+def plan_changes(stack: Stack) -> Changes:
+    """What `up` would do, compared by plans. Raises NsrunError where one cannot be planned."""
+    from nsrun.runtime import names
+
+    wanted = {m.spec.name: m for m in stack.members}
+    present = {c.record.name: c for c in stack_store.containers(stack.name)}
+    networks = bridges_of(stack)
+    holder = present.pop(network_name(stack.name), None)
+    networks_same = (
+        holder is not None
+        and holder.running
+        and not _differs(holder, network_plan(networks, detached.socket_of(holder.folder)), {""})
+        if networks.bridges
+        else holder is None
+    )
+    same: list[str] = []
+    renamed: list[str] = []
+    # In the order of starting: who joins another comes after it.
+    for name, member in wanted.items():
+        container = present.get(name)
+        if container is None or not container.alive or not networks_same:
+            continue
+        if _joined(member, wanted) - set(same):
+            # Its pid will be another one, and the namespaces that it shares.
+            continue
+        logging = member.spec.logging
+        kept = (container.record.log_size, container.record.log_files)
+        if kept != (logging.max_size, logging.files):
+            # The monitor has these, no plan does.
+            continue
+        made = detached.planned(member.spec, detached.socket_of(container.folder))
+        differs = _differs(container, made.plan)
+        if differs is not None and differs <= {names.ORIGIN}:
+            same.append(name)
+            if differs:
+                renamed.append(name)
+    gone = [c for name, c in present.items() if name not in same]
+    if holder is not None and not networks_same:
+        gone.insert(0, holder)
+    return Changes(
+        same=tuple(same),
+        renamed=tuple(renamed),
+        changed=tuple(n for n in present if n in wanted and n not in same),
+        made=tuple(n for n in wanted if n not in present),
+        # The networks go last: what is on them goes first.
+        removed=tuple(reversed(gone)),
+        networks_changed=not networks_same,
+    )
+
+
+def _joined(member: Member, wanted: Mapping[str, Member]) -> set[str]:
+    """The containers of the stack whose namespaces a member shares."""
+    joined = {n.join_container or "" for n in member.spec.namespaces}
+    return joined.intersection(wanted)
+
+
+def _differs(container: Container, plan: Plan, unknown: set[str] | None = None) -> set[str] | None:
+    """The places in the spec of all that differs from the stored plan; ``unknown`` where there is
+    none to compare with, or where it is about the whole plan."""
+    from nsrun.plan.diff import diff
+
+    try:
+        stored = store.plan_of(container)
+    except (OSError, NsrunError):
+        return unknown
+    found = diff(stored, plan)
+    return unknown if found.settings else {c.action.origin.path for c in found.changes}
+
+
+def network_name(stack: str) -> str:
+    return f"{stack}.{stack_store.NETWORKS}"
+
+
+def bridges_of(stack: Stack) -> Bridges:
+    from nsrun.plan.bridges import Bridge, Bridges
+
+    return Bridges(
+        name=stack.name,
+        file=stack.file,
+        sha256=stack.sha256,
+        spans=stack.spans,
+        bridges=tuple(
+            Bridge(
+                name=n.bridge,
+                path=n.path,
+                addresses=n.gateways,
+                masquerade=n.masquerade,
+                internal=n.internal,
+                mtu=n.mtu,
+            )
+            for n in stack.networks
+            if not n.external
+        ),
+    )
+
+
+def network_plan(wanted: Bridges, socket: str) -> Plan:
+    """Raises NsrunError."""
+    from nsrun.host.facts import gather
+    from nsrun.kernel.facts import Query
+    from nsrun.plan.bridges import plan_bridges
+
+    translates = any(b.masquerade for b in wanted.bridges)
+    filters = translates or any(b.internal for b in wanted.bridges)
+    query = Query(helpers=("nft",) if filters else (), forwarding=translates)
+    facts = replace(gather(query), ignored_signals=detached.IGNORED)
+    return plan_bridges(wanted, facts, notify=socket)
+
+
+def plans(stack: Stack) -> Iterator[Plan]:
+    """The plans that `up` replays, in its order. Raises NsrunError."""
+    networks = bridges_of(stack)
+    folder = store.folder()
+    if networks.bridges:
+        place = os.path.join(folder, network_name(stack.name))
+        yield network_plan(networks, detached.socket_of(place))
+    for member in stack.members:
+        place = os.path.join(folder, member.spec.name)
+        yield detached.planned(member.spec, detached.socket_of(place)).plan

@@ -1,0 +1,69 @@
+"""One container of a stack that is kept: how it is now, and whether a wait for it has hope."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from nsrun.runtime.control import Monitor
+from nsrun.runtime.health import Check
+from nsrun.runtime.logs import Reader
+from nsrun.spec.stack import Condition, Member
+
+# As Docker waits: a tenth of a second, doubled each time, up to a minute; who has run for ten
+# seconds begins anew.
+BACKOFF, BACKOFF_MAX, STEADY = 0.1, 60.0, 10.0
+
+
+class State(StrEnum):
+    """Of one container of the stack."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    RESTARTING = "restarting"
+    EXITED = "exited"
+    FAILED = "failed"
+
+
+@dataclass(slots=True, kw_only=True)
+class Kept:
+    """A member and how it is now. ``status``: its last exit status; times are monotonic seconds.
+
+    ``healthy`` is None where it has no healthcheck or none has ended yet. ``held``: what it is when
+    it ends, where that is somebody's command and no matter of its restart policy.
+    """
+
+    member: Member
+    state: State = State.WAITING
+    status: int | None = None
+    restarts: int = 0
+    backoff: float = BACKOFF
+    since: float = 0.0
+    again_at: float | None = None
+    monitor: Monitor | None = None
+    log: Reader | None = None
+    check: Check | None = None
+    healthy: bool | None = None
+    held: State | None = None
+
+    @property
+    def name(self) -> str:
+        return self.member.spec.name
+
+    @property
+    def runs(self) -> bool:
+        return self.state is State.RUNNING
+
+
+def hopeless(kept: Kept, condition: Condition) -> str:
+    """Why a condition will never hold, "" where it may."""
+    if kept.state is State.FAILED:
+        return "did not start"
+    if condition is Condition.COMPLETED and kept.state is State.EXITED and kept.status != 0:
+        return f"ended with exit status {kept.status}"
+    if condition is Condition.HEALTHY:
+        if kept.healthy is False:
+            return "is not healthy"
+        if kept.state is State.EXITED:
+            return f"ended with exit status {kept.status}"
+    return ""

@@ -1,0 +1,48 @@
+"""What a process has to know of a stack that it keeps, and is never to plan."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from nsrun.runtime import stack_store
+from nsrun.spec.model import Spec
+from nsrun.spec.stack import Healthcheck, Member, Restart, Stack
+
+
+def write_watched(stack: Stack) -> None:
+    """What a process has to know that keeps the stack, and is never to plan it."""
+    data = [
+        {
+            "name": m.spec.name,
+            "service": m.service,
+            "restart": asdict(m.restart),
+            "healthcheck": asdict(m.healthcheck) if m.healthcheck is not None else None,
+        }
+        for m in stack.members
+    ]
+    stack_store.write(stack.name, "watched.json", data)
+
+
+def watched(name: str) -> Stack:
+    """The stack as far as :func:`write_watched` has it."""
+    data = stack_store.read(name, "watched.json") or []
+    return Stack(
+        name=name,
+        file="",
+        sha256="",
+        members=tuple(
+            Member(
+                service=one["service"],
+                number=0,
+                spec=Spec(name=one["name"], file="", sha256=""),
+                restart=Restart(**one["restart"]),
+                healthcheck=_healthcheck(one["healthcheck"]),
+            )
+            for one in data
+        ),
+    )
+
+
+def _healthcheck(data: dict[str, Any] | None) -> Healthcheck | None:
+    return None if data is None else Healthcheck(**{**data, "command": tuple(data["command"])})
