@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.host import groups, paths, procfs
-from nsrun.kernel.abi import Capability, RlimitResource
+from nsrun.kernel.abi import ID_MAX, Capability, RlimitResource
 from nsrun.kernel.calls import seccomp_programs
 from nsrun.kernel.values import Call
 from nsrun.plan.landlock import planned_rules
@@ -56,6 +56,9 @@ _LIMIT_NAMES = {
     "Max realtime priority": RlimitResource.RLIMIT_RTPRIO,
     "Max realtime timeout": RlimitResource.RLIMIT_RTTIME,
 }
+
+# Of an id.
+_DIGITS = 10
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,23 +188,43 @@ def _user(container: Container, word: str | None, status: Mapping[str, str]) -> 
     """Numbers as they are inside."""
     if word is None:
         # Of the four of a line, real, effective, saved and file system, the first.
-        uid, gid = (int(status.get(key, "0").split()[0]) for key in ("Uid", "Gid"))
-        inside = (_inside(container.pid, "uid", uid), _inside(container.pid, "gid", gid))
+        own = [int(status.get(key, "0").split()[0]) for key in ("Uid", "Gid")]
+        inside = (_inside(container.pid, "uid", own[0]), _inside(container.pid, "gid", own[1]))
         groups = [_inside(container.pid, "gid", int(g)) for g in status.get("Groups", "").split()]
         return User(uid=inside[0], gid=inside[1], groups=tuple(groups))
     name, colon, group = word.partition(":")
     passwd, groups_text = _names(container)
-    entry = next((f for f in passwd if f[0] == name or f[2:3] == [name]), None)
-    if not name.isdigit() and entry is None:
+    uid: int | None
+    if _is_digits(name):
+        # Never a name (CVE-2016-3697): only the group of a line with that number is taken.
+        uid = _number(name)
+        entry = next((f for f in passwd if _number(f[2]) == uid), None)
+    else:
+        entry = next((f for f in passwd if f[0] == name), None)
+        uid = _number(entry[2]) if entry is not None else None
+    if uid is None:
         raise _unknown(container, "user", name, "passwd")
-    uid = int(name) if name.isdigit() else int(entry[2])  # type: ignore[index]
-    gid = int(entry[3]) if entry is not None else uid
+    gid: int | None = uid
     if colon:
         line = next((f for f in groups_text if f[0] == group), None)
-        if not group.isdigit() and line is None:
-            raise _unknown(container, "group", group, "group")
-        gid = int(group) if group.isdigit() else int(line[2])  # type: ignore[index]
+        gid = _number(group if _is_digits(group) else line[2] if line is not None else "")
+    elif entry is not None:
+        gid = _number(entry[3])
+    if gid is None:
+        raise _unknown(container, "group", group or name, "group" if colon else "passwd")
     return User(uid=uid, gid=gid)
+
+
+def _is_digits(text: str) -> bool:
+    return text.isascii() and text.isdigit()
+
+
+def _number(text: str) -> int | None:
+    """None for what is no id: the kernel would take the lower 32 bits, which may be root's
+    (CVE-2024-40635), or -1 for the id that is there."""
+    if not _is_digits(text) or len(text) > _DIGITS:
+        return None
+    return int(text) if int(text) <= ID_MAX else None
 
 
 def _inside(pid: int, kind: str, ident: int) -> int:
@@ -225,11 +248,16 @@ def _names(container: Container) -> tuple[list[list[str]], list[list[str]]]:
 
 
 def _unknown(container: Container, kind: str, name: str, file: str) -> NsrunError:
+    numeric = _is_digits(name)
     return NsrunError(
         Diagnostic(
             code="NS317",
             summary=f"{kind} {name} is not known",
-            why=(f"it is not in the /etc/{file} of {container.record.name}",),
-            help=("give the number instead",),
+            why=(
+                f"an id is at most {ID_MAX}"
+                if numeric
+                else f"it is not in the /etc/{file} of {container.record.name}, with a number",
+            ),
+            help=() if numeric else ("give the number instead",),
         )
     )
