@@ -17,6 +17,7 @@ from tests.support.lab import Lab
 from tests.support.lab import lab as make_lab
 from tests.support.rootfs import make_rootfs
 from tests.support.runner import Runner
+from tests.support.stacks import own_stacks, stacks  # noqa: F401 -- fixtures
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from tests.kernel.test_stack import Stacks, member
-from tests.support.lab import Lab
 from tests.support.paths import SPECS
-from tests.support.requires import check, requires
-from tests.support.runner import Runner
+from tests.support.requires import requires
+from tests.support.stacks import (
+    Stacks,
+    executor,  # noqa: F401 -- a fixture
+    member,
+)
 
 pytestmark = requires("root", "ip", "ping", "busybox")
-
-
-@pytest.fixture(params=["native"])
-def executor(request: pytest.FixtureRequest) -> str:
-    """What a stack does with its containers is the same with both."""
-    check(("native",))
-    return str(request.param)
-
-
-@pytest.fixture
-def stacks(root: Runner, lab: Lab, area: Path) -> Iterator[Stacks]:
-    made = Stacks(root, area)
-    with lab.unchanged():
-        yield made
-        for name in ("lab", "rig"):
-            made.down(name)
 
 
 def test_the_ends_of_the_lab_reach_each_other_through_its_routers(stacks: Stacks) -> None:

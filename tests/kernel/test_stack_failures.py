@@ -2,33 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
-from tests.kernel.test_stack import Stacks, kill_who_locks, member
 from tests.support.box import wait_for
-from tests.support.lab import Lab
-from tests.support.requires import check, requires
-from tests.support.runner import Runner
+from tests.support.requires import requires
+from tests.support.stacks import (
+    Stacks,
+    executor,  # noqa: F401 -- a fixture
+    kill_who_locks,
+    member,
+)
 
 pytestmark = requires("root")
-
-
-@pytest.fixture(params=["native"])
-def executor(request: pytest.FixtureRequest) -> str:
-    """What a stack does with its containers is the same with both."""
-    check(("native",))
-    return str(request.param)
-
-
-@pytest.fixture
-def stacks(root: Runner, lab: Lab, area: Path) -> Iterator[Stacks]:
-    made = Stacks(root, area)
-    with lab.unchanged():
-        yield made
-        made.down()
 
 
 def test_a_killed_monitor_and_keeper_are_told_and_mended(stacks: Stacks) -> None:

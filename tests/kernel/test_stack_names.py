@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import shutil
 
-import pytest
-
-from tests.kernel.test_stack import Stacks, member, stacks  # noqa: F401 -- a fixture
-from tests.support.requires import check, requires
+from tests.support.requires import requires
+from tests.support.stacks import (
+    Stacks,
+    executor,  # noqa: F401 -- a fixture
+    member,
+)
 
 pytestmark = requires("root", "busybox")
 
 
-@pytest.fixture(params=["native"])
-def executor(request: pytest.FixtureRequest) -> str:
-    """Nothing is replayed that differs."""
-    check(("native",))
-    return str(request.param)
-
-
-def test_another_file_does_not_take_a_stack_over(stacks: Stacks) -> None:  # noqa: F811
+def test_another_file_does_not_take_a_stack_over(stacks: Stacks) -> None:
     assert stacks.up(containers={"a": member()}).status == 0
     before = stacks.ps()["shop-a"]["id"]
     other = stacks.folder / "other.yaml"

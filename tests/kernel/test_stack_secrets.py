@@ -7,22 +7,19 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel.test_stack import Stacks, member
 from tests.support.box import Box, give
 from tests.support.lab import Lab
-from tests.support.requires import check, requires
+from tests.support.requires import requires
 from tests.support.runner import Runner
+from tests.support.stacks import (
+    Stacks,
+    executor,  # noqa: F401 -- a fixture
+    member,
+)
 
 pytestmark = requires("root", "busybox")
 
 FILE, VARIABLE = "sesame-of-a-file", "sesame-of-a-variable"
-
-
-@pytest.fixture(params=["native"])
-def executor(request: pytest.FixtureRequest) -> str:
-    """The binds are like any other with both."""
-    check(("native",))
-    return str(request.param)
 
 
 def prepared(runner: Runner, folder: Path) -> Stacks:

@@ -1,19 +1,15 @@
 """Stacks and detached containers from templates: up, changed by a value, started again, down."""
 
-# ruff: noqa: E501 -- a command line is read on one line
-
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
-import pytest
-
-from tests.kernel.test_stack import Stacks
 from tests.support.box import Box, copy_specs, give
-from tests.support.lab import Lab, say
-from tests.support.requires import check, requires
+from tests.support.lab import say
+from tests.support.requires import requires
 from tests.support.runner import Runner
+from tests.support.stacks import (
+    Stacks,
+    executor,  # noqa: F401 -- a fixture
+)
 
 pytestmark = requires("root", "ip", "ping", "busybox")
 
@@ -33,23 +29,6 @@ containers:
 """
 
 
-@pytest.fixture(params=["native"])
-def executor(request: pytest.FixtureRequest) -> str:
-    """What a stack does with its containers is the same with both."""
-    check(("native",))
-    return str(request.param)
-
-
-@pytest.fixture
-def stacks(root: Runner, lab: Lab, area: Path) -> Iterator[Stacks]:
-    made = Stacks(root, area)
-    made.names |= {"rig", "tiers"}
-    with lab.unchanged():
-        yield made
-        for name in made.names:
-            made.down(name)
-
-
 def test_only_what_a_value_changes_is_made_anew(stacks: Stacks) -> None:
     file = stacks.folder / "rig.yaml.j2"
     file.write_text(STACK)
@@ -64,7 +43,9 @@ def test_only_what_a_value_changes_is_made_anew(stacks: Stacks) -> None:
     run("up", "-d", file, "--set", "names=[a, b, c]").ok()
     after = {name: one["id"] for name, one in stacks.ps().items()}
     assert before.items() <= after.items() and after.keys() == {"rig-a", "rig-b", "rig-c"}
-    assert "rig-a" in run("up", "--dry-run", file, "--set", "names=[a, b, c]", "--set", "word=x").ok()
+    assert (
+        "rig-a" in run("up", "--dry-run", file, "--set", "names=[a, b, c]", "--set", "word=x").ok()
+    )
     run("down", file, "--set", "names=[a, b, c]").ok()
     assert stacks.ps() == {}
 
