@@ -82,8 +82,11 @@ def plan_changes(stack: Stack) -> Changes:
 
 
 def _joined(member: Member, wanted: Mapping[str, Member]) -> set[str]:
-    """The containers of the stack whose namespaces a member shares."""
+    """The containers of the stack whose namespaces a member shares, or has an interface's other
+    end in."""
     joined = {n.join_container or "" for n in member.spec.namespaces}
+    if member.spec.network is not None:
+        joined |= {i.peer.container or "" for i in member.spec.network.interfaces}
     return joined.intersection(wanted)
 
 

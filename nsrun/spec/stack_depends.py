@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from nsrun.spec.path import item_path, key_path
 from nsrun.spec.stack import Condition, Dependency, Member
@@ -29,12 +29,28 @@ def depends_on(reading: Reading, service: Service, known: set[str]) -> tuple[Dep
             )  # fmt: skip
             continue
         found.append(Dependency(service=name, condition=Condition(condition), path=path))
-    for index, entry in enumerate(service.data.get("namespaces") or ()):
-        joined = entry.get("container") if isinstance(entry, dict) else None
+    for joined, path in (*_joined(service), *_peers(service)):
         if joined in known and joined not in [d.service for d in found]:
-            path = item_path(f"{service.path}.namespaces", index)
             found.append(Dependency(service=joined, condition=Condition.STARTED, path=path))
     return tuple(found)
+
+
+def _joined(service: Service) -> Iterator[tuple[str, str]]:
+    """The containers whose namespaces it joins, each with its place."""
+    for index, entry in enumerate(service.data.get("namespaces") or ()):
+        if isinstance(entry, dict) and isinstance(entry.get("container"), str):
+            yield entry["container"], item_path(f"{service.path}.namespaces", index)
+
+
+def _peers(service: Service) -> Iterator[tuple[str, str]]:
+    """The containers that get the other end of a pair, each with its place: their network
+    namespaces are there before it is made."""
+    network = service.data.get("network")
+    given = network.get("interfaces") if isinstance(network, dict) else None
+    for index, entry in enumerate(given if isinstance(given, list) else ()):
+        peer = entry.get("peer") if isinstance(entry, dict) else None
+        if isinstance(peer, dict) and isinstance(peer.get("container"), str):
+            yield peer["container"], item_path(f"{service.path}.network.interfaces", index)
 
 
 def ordered(reading: Reading, members: list[Member]) -> list[Member]:

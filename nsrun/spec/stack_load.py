@@ -14,7 +14,7 @@ from nsrun.diag import Diagnostic, NsrunError
 from nsrun.spec.build import build_parts, default_name
 from nsrun.spec.check import check
 from nsrun.spec.document import Document
-from nsrun.spec.model import NamespaceType, Spec
+from nsrun.spec.model import NamespaceType, Network, Spec
 from nsrun.spec.names import CONTAINER_NAME
 from nsrun.spec.path import key_path
 from nsrun.spec.reader import Reader
@@ -233,8 +233,27 @@ def _named(stack: str, service: Service, spec: Spec, number: int, known: set[str
         for n in spec.namespaces
     )
     return dataclasses.replace(
-        spec, name=f"{stack}-{own}", hostname=hostname, namespaces=namespaces
+        spec,
+        name=f"{stack}-{own}",
+        hostname=hostname,
+        namespaces=namespaces,
+        network=_with_peers(stack, spec.network, known),
     )
+
+
+def _with_peers(stack: str, network: Network | None, known: set[str]) -> Network | None:
+    """The other end of a pair goes into a container of the stack by its name there."""
+    if network is None:
+        return None
+    interfaces = tuple(
+        dataclasses.replace(
+            i, peer=dataclasses.replace(i.peer, container=f"{stack}-{i.peer.container}")
+        )
+        if i.peer.container in known
+        else i
+        for i in network.interfaces
+    )
+    return dataclasses.replace(network, interfaces=interfaces)
 
 
 def _healthcheck(reading: Reading, service: Service, document: Document) -> Healthcheck | None:

@@ -172,6 +172,25 @@ containers:
     assert stack.members[1].spec.namespaces[0].join_container == "shop-main"
 
 
+def test_the_other_end_of_a_pair_is_in_a_container_of_the_stack(folder: Path) -> None:
+    text = """
+containers:
+  side:
+    command: x
+    namespaces: [network]
+    network:
+      interfaces:
+        - {name: a0, type: veth, peer: {name: b0, container: main}}
+        - {name: a1, type: veth, peer: {name: b1, container: stranger}}
+  main: {command: x, namespaces: [network]}
+"""
+    stack = loaded(folder, text)
+    assert names(stack) == ["shop-main", "shop-side"]
+    side = stack.members[1].spec
+    assert side.network is not None
+    assert [i.peer.container for i in side.network.interfaces] == ["shop-main", "stranger"]
+
+
 def test_a_circle_is_said_at_its_line(folder: Path) -> None:
     text = "containers:\n  a: {command: x, depends_on: [b]}\n  b: {command: x, depends_on: [a]}\n"
     assert errors(folder, text) == [(3, "NS318", "the containers wait for each other: a -> b -> a")]
