@@ -283,6 +283,9 @@ def _parents_side(draft: Draft, facts: Facts, started: Launch) -> None:
         draft.child(
             "wait for the launcher",
             Wait(sync="go", channel=started.inner),
+            # unix(7): what the launcher sent stays to be read after its end, and hid that end from
+            # the look at it after the death signal was set.
+            sockets.peer_alive(started.inner),
             rule="order of a start",
         )
 

@@ -45,11 +45,12 @@ def _pin(draft: Draft, facts: Facts, path: str, name: str, child: Reg, at: str) 
         draft.parent(
             f"make {path}",
             calls.openat(calls.CWD, path, oflags, 0o644, save=fd),
-            calls.close(fd),
             at=at,
             undo=(calls.allow(calls.unlinkat(calls.CWD, path), accept=("ENOENT",)),),
             undo_when=UndoWhen.FAILURE,
         )
+        # An action of its own: one that fails half-way is not undone.
+        draft.parent(f"close {path}", calls.close(fd), at=at)
     draft.parent(
         f"keep the namespace on {path}",
         calls.bind(Fmt(("/proc/", child, f"/ns/{name}")), path),

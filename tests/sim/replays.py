@@ -159,7 +159,9 @@ class Simulation:
             (u.action, u.step) for u in (ran.outcome.undo_failures if ran.outcome else ())
         }
         # What a command that has run keeps by its spec: a pinned namespace.
-        kept = clean.machine.things if m.execed else set()
+        # Who is killed in its execve(2) cannot be told from who has come through.
+        entered = isinstance(place.op, Call) and place.op.name.startswith("execve")
+        kept = clean.machine.things if m.execed or entered else set()
         left = m.things - kept
         if ran.outcome is None:
             left = {thing for thing in left if not _prunes(thing)}

@@ -140,3 +140,24 @@ def test_what_a_helper_is_to_read_is_closed_where_it_cannot_be_written() -> None
                 met.add(ran.machine.fired_call)
                 assert list(simulation.findings(ran, clean)) == []
     assert met >= {"memfd_create", "write", "lseek", "clone3", "helper"}
+
+
+@pytest.mark.parametrize(
+    "name", ["specs/seeds/pin.yaml", "specs/seeds/time.yaml", "specs/shell.yaml"]
+)
+def test_a_launcher_killed_at_any_call_leaves_no_command_running(name: str) -> None:
+    """Also once it has released the child: the message outlives it."""
+    simulation = Simulation(PLANS[name])
+    with simulation.installed() as clean:
+        for at in range(1, clean.machine.count + 1):
+            ran = simulation.run(Fault(at, 0, "launcher"))
+            assert list(simulation.findings(ran, clean)) == []
+
+
+def test_a_pin_is_taken_back_whichever_step_fails() -> None:
+    simulation = Simulation(PLANS["specs/seeds/pin.yaml"])
+    with simulation.installed() as clean:
+        assert clean.machine.things
+        for at in range(1, clean.machine.count + 1):
+            ran = simulation.run(Fault(at, errno.ENOMEM))
+            assert list(simulation.findings(ran, clean)) == []
