@@ -70,12 +70,26 @@ static enum how format(struct run *run, const u32 **words, u32 parts, char **at,
     return OK;
 }
 
+static enum how digits(struct run *run, char *at, u32 size, i64 value)
+{
+    char held[24];
+    struct text text = {.at = held, .size = sizeof held};
+    text_number(&text, value);
+    if (text.used > size)
+        return fail_internal(run, "a register does not fit into its place");
+    memset(at, ' ', size);
+    memcpy(at, held, text.used);
+    return OK;
+}
+
 static enum how hole(struct run *run, u8 *buffer, const u32 *words)
 {
-    u32 size = words[1] & 0xff, number = words[1] >> 8;
+    u32 size = words[1] & 0x7f, number = words[1] >> 8;
     if (!run->is_set[number])
         return unset(run);
     i64 value = run->value[number];
+    if (words[1] & PLAN_HOLE_DECIMAL)
+        return digits(run, (char *)buffer + words[0], size, value);
     if (size < 8) {
         i64 top = value >> (8 * size - 1);
         if (top != 0 && top != -1 && (u64)value >> (8 * size))

@@ -94,12 +94,26 @@ static int integer_inside(struct walk *walk, u32 offset, u32 size, u32 total)
     return (size <= total && offset <= total - size) || wrong(walk, "a place outside its buffer");
 }
 
-static int holes(struct walk *walk, u32 count, u32 total)
+/* `count` digits at `offset` of a buffer of `total`. */
+static int digits_inside(struct walk *walk, u32 offset, u32 count, u32 total)
+{
+    return (count && count <= PLAN_DIGITS_MAX && count <= total && offset <= total - count) ||
+           wrong(walk, "digits outside their buffer");
+}
+
+static int holes(struct walk *walk, u32 count, u32 total, int with_digits)
 {
     for (u32 i = 0; i < count; i++) {
         const u32 *w = words(walk, 2);
-        if (!w || !integer_inside(walk, w[0], w[1] & 0xff, total) || !reg(walk, w[1] >> 8))
+        if (!w || !reg(walk, w[1] >> 8))
             return 0;
+        u32 size = w[1] & 0xff;
+        if (with_digits && size & PLAN_HOLE_DECIMAL) {
+            if (!digits_inside(walk, w[0], size & 0x7f, total))
+                return 0;
+        } else if (!integer_inside(walk, w[0], size, total)) {
+            return 0;
+        }
     }
     return 1;
 }
@@ -138,7 +152,7 @@ static int buffer(struct walk *walk, u32 offset, u32 depth)
     if (!w || !bytes(walk, offset, w[0]) || !scratch(walk, w[0]))
         return 0;
     u32 size = w[0], pointers = w[1] >> 16;
-    if (!holes(walk, w[1] & 0xffff, size))
+    if (!holes(walk, w[1] & 0xffff, size, 1))
         return 0;
     if (pointers && depth >= PLAN_POINTER_DEPTH)
         return wrong(walk, "buffers point too deeply");
@@ -168,7 +182,7 @@ static int strings(struct walk *walk, u32 count)
 static int out(struct walk *walk, u32 size)
 {
     const u32 *w = words(walk, 1);
-    if (!w || !scratch(walk, size) || !holes(walk, *w & 0xffff, size))
+    if (!w || !scratch(walk, size) || !holes(walk, *w & 0xffff, size, 0))
         return 0;
     for (u32 i = 0, count = *w >> 16; i < count; i++) {
         const u32 *e = words(walk, 6);

@@ -89,6 +89,8 @@ def _sections() -> Iterator[str]:
         "REGISTERS_MAX",
         "ARGUMENTS_MAX",
         "ERRNOS_MAX",
+        "HOLE_DECIMAL",
+        "DIGITS_MAX",
         "SYNC_MAX",
         "POINTER_DEPTH",
         "SCRATCH_MAX",

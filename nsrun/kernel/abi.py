@@ -608,6 +608,7 @@ class MsgFlag(IntFlag):
 
     MSG_PEEK = 0x2
     MSG_DONTWAIT = 0x40
+    MSG_NOSIGNAL = 0x4000
 
 
 class SigprocmaskHow(IntEnum):

@@ -535,16 +535,24 @@ BPF_INSTRUCTION = struct.Struct("=HBBI")
 _FPROG = struct.Struct("=H6xQ")
 
 
-def seccomp_filter(program: bytes, sflags: int) -> Call:
+def seccomp_filter(program: bytes, sflags: int, *, listener: Reg | None = None) -> Call:
     """seccomp(2): every later call of this process and its children has to pass ``program``, a
-    sequence of struct sock_filter."""
+    sequence of struct sock_filter. ``listener``: takes the descriptor that is asked about some
+    (seccomp_unotify(2))."""
     count, rest = divmod(len(program), BPF_INSTRUCTION.size)
     assert count and not rest
     digest = hashlib.sha256(program).hexdigest()[:8]
     text = f"{{filter {count} instructions, sha256:{digest}}}"
     fprog = Bytes(_FPROG.pack(count, 0), text, pointers=(Pointer(8, Bytes(program, text)),))
     operation = enum(abi.SeccompOperation.SECCOMP_SET_MODE_FILTER)
-    return Call(name="seccomp", args=(operation, flags(sflags, abi.SeccompFlag), fprog), result=0)
+    if listener is not None:
+        sflags |= abi.SeccompFlag.SECCOMP_FILTER_FLAG_NEW_LISTENER
+    return Call(
+        name="seccomp",
+        args=(operation, flags(sflags, abi.SeccompFlag), fprog),
+        result=0 if listener is None else None,
+        save=listener,
+    )
 
 
 def seccomp_programs(call: Call) -> list[tuple[bytes, int]]:

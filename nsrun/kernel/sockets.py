@@ -10,10 +10,12 @@ from enum import IntEnum
 from ipaddress import IPv4Address, IPv6Address
 
 from nsrun.kernel import abi, calls
-from nsrun.kernel.values import NULL, Bytes, Call, Hole, Int, Out, Reg
+from nsrun.kernel.values import NULL, Bytes, Call, Hole, Int, Out, Pointer, Reg
 
 # linux/if.h, IFNAMSIZ
 NAME_MAX = 15
+# linux/socket.h
+_SCM_RIGHTS = 1
 
 
 def socketpair(*, first: Reg, second: Reg) -> Call:
@@ -96,6 +98,26 @@ def send_timeout(fd: Reg, milliseconds: int) -> Call:
             Int(len(value)),
         ),
     )
+
+
+def send_descriptor(socket: Reg, text: bytes, holes: tuple[Hole, ...], fd: Reg) -> Call:
+    """sendmsg(2) of a text, with ``holes`` in it, and a descriptor (unix(7), SCM_RIGHTS)."""
+    # struct msghdr: name and its length, iov at 16 and their number, control at 32 and its
+    # length, flags. struct cmsghdr: length, level, type, and the descriptor.
+    shown = text.decode("utf-8", "backslashreplace")
+    vector = Bytes(
+        struct.pack("=QQ", 0, len(text)), shown, pointers=(Pointer(0, Bytes(text, shown, holes)),)
+    )
+    rights = struct.pack("=QIIi4x", 20, abi.SocketLevel.SOL_SOCKET, _SCM_RIGHTS, 0)
+    control = Bytes(rights, f"SCM_RIGHTS %{fd.name}", holes=(Hole(16, 4, fd),))
+    header = struct.pack("=QI4xQQQQi4x", 0, 0, 0, 1, 0, len(rights), 0)
+    message = Bytes(
+        header,
+        f"{{{shown}, SCM_RIGHTS %{fd.name}}}",
+        pointers=(Pointer(16, vector), Pointer(32, control)),
+    )
+    flags = calls.flags(abi.MsgFlag.MSG_NOSIGNAL, abi.MsgFlag)
+    return Call(name="sendmsg", args=(socket, message, flags), result=len(text))
 
 
 def bind_abstract(fd: Reg, name: str) -> Call:

@@ -68,11 +68,17 @@ class Strings:
 
 @dataclass(frozen=True, slots=True)
 class Hole:
-    """``size`` bytes at ``offset`` of a buffer that hold a register, in native byte order."""
+    """``size`` bytes at ``offset`` of a buffer that hold a register, in native byte order, or with
+    ``decimal`` as digits, with blanks behind them."""
 
     offset: int
     size: int
     reg: Reg
+    decimal: bool = False
+
+
+# The most digits of a register, with its sign.
+DIGITS_MAX = 20
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import assert_never
 
 from nsrun.kernel.values import (
+    DIGITS_MAX,
     Arg,
     Bytes,
     Expect,
@@ -163,6 +164,10 @@ def _buffer(blob: Blob, buffer: Bytes, depth: int = 0) -> list[int]:
 
 
 def _hole(blob: Blob, hole: Hole, total: int) -> list[int]:
+    if hole.decimal:
+        if not 0 < hole.size <= DIGITS_MAX or not 0 <= hole.offset <= total - hole.size:
+            raise BinaryError("digits outside their buffer")
+        return [hole.offset, hole.size | form.HOLE_DECIMAL | register(blob, hole.reg) << 8]
     _inside(hole.offset, hole.size, total)
     return [hole.offset, hole.size | register(blob, hole.reg) << 8]
 

@@ -21,7 +21,8 @@ in words, then the operation's own words. What follows an argument's word depend
     FMT       number of parts; each part is LITERAL (offset; one word: length) or REG
     LENGTH    as FMT; the argument is the length of the text
     BUFFER    offset in the data; one word: size; one word: holes | pointers << 16; then each
-              hole (offset; size | register << 8) and each pointer (offset; a BUFFER argument)
+              hole (offset; size | HOLE_DECIMAL | register << 8) and each pointer (offset; a
+              BUFFER argument)
     STRINGS   number of strings; one word each: its offset
     OUT       size; one word: saves | expects << 16; then each save as a hole, and each
               expectation (offset; size | otherwise << 8; mask, two words; equals, two words)
@@ -31,6 +32,7 @@ from __future__ import annotations
 
 from enum import IntEnum, IntFlag
 
+from nsrun.kernel.values import DIGITS_MAX as DIGITS_MAX
 from nsrun.kernel.values import Call, RegKind
 from nsrun.plan.ops import (
     Await,
@@ -86,6 +88,8 @@ SIZE_MAX = 1 << 24
 REGISTERS_MAX = 1 << 16
 ARGUMENTS_MAX = 6
 ERRNOS_MAX = 63
+# Of a hole's size: digits and blanks, not an integer of the machine.
+HOLE_DECIMAL = 0x80
 SYNC_MAX = 255
 POINTER_DEPTH = 4
 # Of a step, in the upper bits of its first word.

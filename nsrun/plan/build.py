@@ -26,6 +26,7 @@ from nsrun.plan.hooks import run_hooks, when_stopped
 from nsrun.plan.identity import Identity, identity, words
 from nsrun.plan.landlock import wall
 from nsrun.plan.launch import Launch, launch
+from nsrun.plan.listener import listening
 from nsrun.plan.model import Needs, Plan, Source, Track
 from nsrun.plan.notify import tell_ready
 from nsrun.plan.ops import EXEC, Clone, Op, SendFd, Signal, Wait
@@ -34,6 +35,7 @@ from nsrun.plan.seccomp import confine, confine_init, confinement
 from nsrun.plan.tree import Tree
 from nsrun.plan.verify import verify
 from nsrun.plan.wanted import wanted
+from nsrun.plan.watch import attach_tracer, be_readable
 from nsrun.spec.model import Namespace, NamespaceType, Spec
 
 OLDEST_KERNEL = "5.15"
@@ -45,12 +47,14 @@ def plan(
     *,
     notify: str = "",
     callers: Mapping[NamespaceType, int] | None = None,
+    tracer: tuple[str, ...] = (),
 ) -> Plan:
     """The program that starts ``spec`` on the machine of ``facts``.
 
     ``notify``: the path of a socket that is told when the command runs, "" for none. ``callers``:
     in the command's place the spec's expectations are looked at; the inode numbers of the
-    namespaces that its caller is in.
+    namespaces that its caller is in. ``tracer``: the words of a program that is to trace the
+    command, to which its pid is added.
     Raises NsrunError (NS3xx, NS4xx) with everything that this machine or caller cannot do.
     """
     draft = Draft(spec)
@@ -67,7 +71,7 @@ def plan(
     stdin = None if held else process.open_stdin(draft, started)
     _enter(draft, tree)
     looking = callers is not None
-    _limit_and_run(draft, facts, who, started, pty, stdin, notify, looking=looking)
+    _limit_and_run(draft, facts, who, started, pty, stdin, notify, looking=looking, tracer=tracer)
     return finished(draft, facts)
 
 
@@ -204,8 +208,15 @@ def _limit_and_run(
     notify: str,
     *,
     looking: bool,
+    tracer: tuple[str, ...],
 ) -> None:
     spec = draft.spec
+    terminal: Reg | None = None
+    if tracer:
+        # What the child has sent before is received before.
+        terminal = process.receive_terminal(draft, started)
+        attach_tracer(draft, started, tracer)
+    asked = listening(draft, started)
     security.set_limits(draft, facts)
     sets = security.decide(draft, facts, who)
     confined = confinement(
@@ -220,6 +231,8 @@ def _limit_and_run(
         # landlock_restrict_self(2): without no_new_privs it takes CAP_SYS_ADMIN.
         wall(draft, facts)
     security.take_identity(draft, facts, who, security.with_admin(sets) if early else sets)
+    if tracer:
+        be_readable(draft)
     draft.child(
         "end when the launcher ends, if it has not yet",
         # prctl(2): a change of credentials clears the death signal.
@@ -231,13 +244,14 @@ def _limit_and_run(
     if spec.no_new_privileges:
         wall(draft, facts)
     process.go_to_work(draft)
-    terminal = process.receive_terminal(draft, started)
+    if not tracer:
+        terminal = process.receive_terminal(draft, started)
     _parents_side(draft, facts, started)
     confine_init(draft, confined)
     process.become_init(draft, started)
     process.take_streams(draft, pty, stdin, forked=spec.init)
     process.last_steps(draft, facts)
-    confine(draft, confined)
+    confine(draft, confined, asked if confined is not None else None)
     if early:
         draft.child(
             "give up the right to set a filter", security.set_capabilities(sets), at="seccomp"

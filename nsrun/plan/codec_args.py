@@ -6,6 +6,7 @@ import re
 from typing import Any, assert_never
 
 from nsrun.kernel.values import (
+    DIGITS_MAX,
     Arg,
     Bytes,
     Expect,
@@ -21,6 +22,7 @@ from nsrun.kernel.values import (
     Strings,
 )
 from nsrun.plan.codec_forms import (
+    BOOLEAN,
     KERNEL_STRING,
     NAME,
     S64_MIN,
@@ -142,16 +144,19 @@ FMT = Form(_encode_fmt, _decode_fmt)
 
 
 def _encode_hole(hole: Hole) -> dict[str, Any]:
-    return {"offset": hole.offset, "size": hole.size, **_encode_reg(hole.reg)}
+    made = {"offset": hole.offset, "size": hole.size, **_encode_reg(hole.reg)}
+    return {**made, "decimal": True} if hole.decimal else made
 
 
 def _decode_hole(value: Any) -> Hole:
     names = ("offset", "size", "reg", "kind")
-    given = keys(value, dict.fromkeys(names), frozenset(names))
+    given = keys(value, dict.fromkeys((*names, "decimal")), frozenset(names))
+    decimal = bool(member(BOOLEAN, given, "decimal")) if "decimal" in given else False
     return Hole(
         member(_OFFSET, given, "offset"),
-        member(_SIZE, given, "size"),
+        member(integer(1, DIGITS_MAX) if decimal else _SIZE, given, "size"),
         ANY_REG.decode({"reg": given["reg"], "kind": given["kind"]}),
+        decimal,
     )
 
 
@@ -201,6 +206,9 @@ def _depth(buffer: Bytes) -> int:
 
 def _decode_out(value: Any) -> Out:
     found: Out = _OUT.decode(value)
+    for index, hole in enumerate(found.saves):
+        if hole.decimal:
+            raise FormError("what the kernel writes is no text of digits", index, "save")
     _inside(found.size, "a register", [(h.offset, h.size) for h in found.saves], "save")
     _inside(found.size, "a check", [(e.offset, e.size) for e in found.expects], "expect")
     return found

@@ -17,9 +17,12 @@ from typing import TYPE_CHECKING
 from nsrun.kernel import calls
 from nsrun.kernel.abi import Capability, SeccompAction, SeccompFlag
 from nsrun.kernel.facts import Facts
+from nsrun.kernel.values import Reg
 from nsrun.plan import seccomp_default as default
 from nsrun.plan.draft import Draft
+from nsrun.plan.listener import Listening, hand_over
 from nsrun.spec.model import (
+    NOTIFY,
     SeccompFilter,
     SeccompProfile,
     SeccompRule,
@@ -43,6 +46,7 @@ _ACTIONS: dict[str, SeccompAction] = {
     "SCMP_ACT_TRACE": SeccompAction.SECCOMP_RET_TRACE,
     "SCMP_ACT_ALLOW": SeccompAction.SECCOMP_RET_ALLOW,
     "SCMP_ACT_LOG": SeccompAction.SECCOMP_RET_LOG,
+    NOTIFY: SeccompAction.SECCOMP_RET_USER_NOTIF,
 }
 _ALLOW = SeccompAction.SECCOMP_RET_ALLOW
 _REFUSE = SeccompAction.SECCOMP_RET_ERRNO | errno.EPERM
@@ -154,16 +158,24 @@ def confine_init(draft: Draft, confined: Confinement | None) -> None:
              confined.flags)  # fmt: skip
 
 
-def confine(draft: Draft, confined: Confinement | None) -> None:
-    if confined is not None:
-        _set(draft, "allow only the system calls of the filter", confined.program, confined.flags)
+def confine(draft: Draft, confined: Confinement | None, listening: Listening | None) -> None:
+    if confined is None:
+        return
+    what = "allow only the system calls of the filter"
+    if listening is None:
+        _set(draft, what, confined.program, confined.flags)
+    else:
+        _set(draft, what, confined.program, confined.flags, listening.listener)
+        hand_over(draft, listening)
 
 
-def _set(draft: Draft, what: str, program: bytes, flags: int) -> None:
+def _set(
+    draft: Draft, what: str, program: bytes, flags: int, listener: Reg | None = None
+) -> None:
     given = "seccomp" in draft.spec.spans
     draft.child(
         what,
-        calls.seccomp_filter(program, flags),
+        calls.seccomp_filter(program, flags, listener=listener),
         at="seccomp" if given else "",
         rule="" if given else "default seccomp",
     )
@@ -287,11 +299,17 @@ def _refuse_contradictions(draft: Draft, rules: tuple[SeccompRule, ...]) -> None
 
 
 def _for_init(command: Filter) -> Filter:
-    """The command's filter, with what an init needs."""
+    """The command's filter, with what an init needs. Nobody listens to it: what the command's own
+    filter asks about is allowed here."""
     from nsrun.kernel.seccomp import Rule
 
+    asked = SeccompAction.SECCOMP_RET_USER_NOTIF
     rest = (
-        dataclasses.replace(rule, names=tuple(n for n in rule.names if n not in _INIT))
+        dataclasses.replace(
+            rule,
+            names=tuple(n for n in rule.names if n not in _INIT),
+            action=int(_ALLOW) if rule.action == asked else rule.action,
+        )
         for rule in command.rules
     )
     return dataclasses.replace(command, rules=(*rest, Rule(_INIT, _ALLOW)))

@@ -14,6 +14,7 @@ from typing import assert_never
 
 from nsrun.kernel import abi
 from nsrun.kernel.values import (
+    DIGITS_MAX,
     Arg,
     Bytes,
     Call,
@@ -94,7 +95,7 @@ class Buffer:
         self.address = ctypes.addressof(self._memory)
         self._targets = tuple(self._link(pointer) for pointer in source.pointers)
         for hole in source.holes:
-            _inside(hole.offset, hole.size, self.size)
+            _inside(hole.offset, hole.size, self.size, decimal=hole.decimal)
         self._holes = source.holes
 
     def _link(self, pointer: Pointer) -> Buffer:
@@ -105,7 +106,8 @@ class Buffer:
 
     def fill(self, registers: Registers) -> None:
         for hole in self._holes:
-            value = _native(registers.get(hole.reg), hole)
+            held = registers.get(hole.reg)
+            value = _digits(held, hole) if hole.decimal else _native(held, hole)
             ctypes.memmove(self.address + hole.offset, value, hole.size)
         for target in self._targets:
             target.fill(registers)
@@ -116,8 +118,9 @@ class Buffer:
         return self._memory.raw[: self.size]
 
 
-def _inside(offset: int, size: int, total: int) -> None:
-    if offset < 0 or size not in (1, 2, 4, 8) or offset + size > total:
+def _inside(offset: int, size: int, total: int, *, decimal: bool = False) -> None:
+    known = 0 < size <= DIGITS_MAX if decimal else size in (1, 2, 4, 8)
+    if offset < 0 or not known or offset + size > total:
         raise PrepareError(f"{size} bytes at {offset} lie outside a buffer of {total}")
 
 
@@ -126,6 +129,13 @@ def _native(value: int, hole: Hole) -> bytes:
     if not -(1 << (bits - 1)) <= value < 1 << bits:
         raise internal(b"%d does not fit into %d bytes" % (value, hole.size))
     return (value & ((1 << bits) - 1)).to_bytes(hole.size, sys.byteorder)
+
+
+def _digits(value: int, hole: Hole) -> bytes:
+    text = b"%d" % value
+    if len(text) > hole.size:
+        raise internal(b"%d does not fit into %d bytes" % (value, hole.size))
+    return text.ljust(hole.size)
 
 
 class OutBuffer:

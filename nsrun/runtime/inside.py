@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.host import groups, paths, procfs
-from nsrun.kernel.abi import ID_MAX, Capability, RlimitResource
+from nsrun.kernel.abi import ID_MAX, Capability, RlimitResource, SeccompFlag
 from nsrun.kernel.calls import seccomp_programs
 from nsrun.kernel.values import Call
 from nsrun.plan.landlock import planned_rules
@@ -144,9 +144,11 @@ def _namespaces(container: Container, kinds: Sequence[NamespaceType] | None) -> 
 
 
 def _seccomp(plan: Plan) -> Seccomp:
-    """The filter that its own command was started with."""
+    """The filter that its own command was started with. Nobody is asked about another command's
+    calls: what has no listener is refused by the kernel (ENOSYS)."""
+    asking = SeccompFlag.SECCOMP_FILTER_FLAG_NEW_LISTENER
     filters = [
-        SeccompFilter(program=program, flags=flags)
+        SeccompFilter(program=program, flags=flags & ~asking)
         for placed in plan.track(Track.CHILD)
         if isinstance(placed.op, Call)
         for program, flags in seccomp_programs(placed.op)

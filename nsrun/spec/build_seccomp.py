@@ -16,6 +16,7 @@ from nsrun.diag import Collector, NsrunError
 from nsrun.spec import names
 from nsrun.spec.document import Document, parse_document
 from nsrun.spec.model import (
+    NOTIFY,
     Seccomp,
     SeccompArgument,
     SeccompProfile,
@@ -31,6 +32,27 @@ from nsrun.spec.words import did_you_mean, quote
 
 _WORDS: tuple[Literal["default", "unconfined"], ...] = ("default", "unconfined")
 _KEY = "seccomp"
+# sockaddr_un's sun_path with the byte that ends it (unix(7)).
+_SOCKET_MAX = 107
+# What the process of the command does between its filter and its execve(2).
+_HANDING_OVER = frozenset(
+    [
+        "brk",
+        "close",
+        "exit_group",
+        "futex",
+        "madvise",
+        "mmap",
+        "munmap",
+        "poll",
+        "ppoll",
+        "read",
+        "recvmsg",
+        "rt_sigprocmask",
+        "sendmsg",
+        "write",
+    ]
+)
 
 
 def seccomp(reader: Reader, value: Value, path: str) -> Seccomp:
@@ -98,12 +120,9 @@ def _nested(document: Document) -> Document:
 
 
 def _profile(reader: Reader, value: Value, path: str) -> SeccompProfile:
-    for key in ("listenerPath", "listenerMetadata"):
-        if key in value:
-            reader.problem("NS205", f"{path}.{key}", f"`{key}` is not supported yet", key=True)
     place = f"{path}.syscalls"
-    return SeccompProfile(
-        default_action=_action(reader, value["defaultAction"], f"{path}.defaultAction"),
+    made = SeccompProfile(
+        default_action=value["defaultAction"],
         default_errno=_errno(reader, value, path, "defaultErrnoRet", "defaultErrno"),
         architectures=tuple(value.get("architectures", ())),
         arch_map=_arch_map(value.get("archMap", ())),
@@ -112,19 +131,65 @@ def _profile(reader: Reader, value: Value, path: str) -> SeccompProfile:
             _rule(reader, entry, item_path(place, index))
             for index, entry in enumerate(value.get("syscalls", ()))
         ),
+        listener=_listener(reader, value, path),
+        metadata=value.get("listenerMetadata", ""),
     )
+    _check_listener(reader, made, path)
+    return made
+
+
+def _listener(reader: Reader, value: Value, path: str) -> str:
+    if "listenerPath" not in value:
+        return ""
+    place = f"{path}.listenerPath"
+    made = reader.host_path(value["listenerPath"], place)
+    if len(os.fsencode(made)) > _SOCKET_MAX:
+        reader.problem("NS203", place, f"a socket has a path of at most {_SOCKET_MAX} bytes")
+    return made
+
+
+def _check_listener(reader: Reader, made: SeccompProfile, path: str) -> None:
+    if made.metadata and not made.listener:
+        reader.problem(
+            "NS318", f"{path}.listenerMetadata", "`listenerMetadata` without `listenerPath`"
+        )
+    if made.listener and not made.notifies:
+        reader.problem(
+            "NS318",
+            f"{path}.listenerPath",
+            "`listenerPath`, and no action is SCMP_ACT_NOTIFY",
+            help=("name the calls to ask about, or leave `listenerPath` out",),
+        )
+    if not made.notifies:
+        return
+    if not made.listener:
+        reader.problem(
+            "NS318", path, f"{NOTIFY} without `listenerPath`", help=("say who is asked",)
+        )
+    if made.default_action == NOTIFY:
+        reader.problem(
+            "NS318",
+            f"{path}.defaultAction",
+            f"{NOTIFY} for every call",
+            help=("name the calls to ask about",),
+        )
+    if "SECCOMP_FILTER_FLAG_TSYNC" in made.flags:
+        reader.problem("NS318", f"{path}.flags", "a listener and SECCOMP_FILTER_FLAG_TSYNC")
+    for rule in made.rules:
+        for name in rule.names if rule.action == NOTIFY else ():
+            if name in _HANDING_OVER:
+                reader.problem(
+                    "NS318",
+                    f"{rule.path}.action",
+                    f"{NOTIFY} for {name}",
+                    help=("by it the listener is handed over: nobody would answer",),
+                )
 
 
 def _arch_map(value: Value) -> Mapping[str, tuple[str, ...]]:
     return MappingProxyType(
         {entry["architecture"]: tuple(entry.get("subArchitectures") or ()) for entry in value}
     )
-
-
-def _action(reader: Reader, value: str, path: str) -> str:
-    if value == "SCMP_ACT_NOTIFY":
-        reader.problem("NS205", path, f"{quote(value)} is not supported yet")
-    return value
 
 
 def _errno(reader: Reader, value: Value, path: str, number: str, name: str) -> int | None:
@@ -157,7 +222,7 @@ def _rule(reader: Reader, value: Value, path: str) -> SeccompRule:
     return SeccompRule(
         path=path,
         names=tuple(calls),
-        action=_action(reader, value["action"], f"{path}.action"),
+        action=value["action"],
         errno=_errno(reader, value, path, "errnoRet", "errno"),
         arguments=tuple(
             SeccompArgument(

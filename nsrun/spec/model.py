@@ -207,10 +207,14 @@ class SeccompRule:
     excludes: SeccompWhen = SeccompWhen()
 
 
+NOTIFY = "SCMP_ACT_NOTIFY"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeccompProfile:
     """An OCI seccomp object. ``architectures`` empty is the machine's own; ``arch_map`` is
-    Docker's: an architecture and those that come with it. ``file``: the host file it is from."""
+    Docker's: an architecture and those that come with it. ``listener``: the host's socket that gets
+    the descriptor of SCMP_ACT_NOTIFY, with ``metadata``. ``file``: the host file it is from."""
 
     default_action: str
     default_errno: int | None = None
@@ -218,7 +222,14 @@ class SeccompProfile:
     arch_map: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     flags: tuple[str, ...] = ()
     rules: tuple[SeccompRule, ...] = ()
+    listener: str = ""
+    metadata: str = ""
     file: str = ""
+
+    @property
+    def notifies(self) -> bool:
+        """Whether some call is asked of the listener."""
+        return NOTIFY in (self.default_action, *(rule.action for rule in self.rules))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

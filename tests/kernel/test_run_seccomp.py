@@ -208,7 +208,7 @@ def test_a_profile_of_a_file(box: Box) -> None:
             ":2:",
             "SCMP_CMP_EQ",
         ),
-        ('{"defaultAction": "SCMP_ACT_NOTIFY"}', ":1:19", "not supported yet"),
+        ('{"defaultAction": "SCMP_ACT_NOTIFY"}', ":1:19", "for every call"),
         ("[]", ":1:1", "an OCI seccomp object"),
         ("{", ":1:", "error"),
     ],

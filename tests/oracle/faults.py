@@ -205,6 +205,10 @@ def problems(found: Injected, clean: Run) -> list[str]:
         # Explanations and warnings beside an error may need what the fault has taken.
         for told in _ERROR.findall(clean.stderr):
             said += [] if told in run.stderr else [f"not a word of: {told}"]
+    elif found.steps and "ping: socket: " in run.stderr:
+        # The kernel says that it has no net.ipv4.ping_group_range, whose default is left out then:
+        # this ping may not.
+        pass
     elif run.status != 125 or not _names(fault.error, run.stderr):
         said.append(f"status {run.status} without a word about {fault.error}")
     return said
