@@ -36,23 +36,11 @@ _KEY = "seccomp"
 _SOCKET_MAX = 107
 # What the process of the command does between its filter and its execve(2).
 _HANDING_OVER = frozenset(
-    [
-        "brk",
-        "close",
-        "exit_group",
-        "futex",
-        "madvise",
-        "mmap",
-        "munmap",
-        "poll",
-        "ppoll",
-        "read",
-        "recvmsg",
-        "rt_sigprocmask",
-        "sendmsg",
-        "write",
-    ]
-)
+    {
+        "brk", "close", "exit_group", "futex", "madvise", "mmap", "munmap", "poll", "ppoll",
+        "read", "recvmsg", "rt_sigprocmask", "sendmsg", "write",
+    }
+)  # fmt: skip
 
 
 def seccomp(reader: Reader, value: Value, path: str) -> Seccomp:
