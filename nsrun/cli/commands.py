@@ -55,8 +55,8 @@ class Command:
 RUN = Command(
     name="run",
     summary="run a spec's command in its namespaces (`nsrun SPEC` is the same)",
-    synopsis=f"[-d [--rm] [--replace]] [--name NAME] [--trace] [--no-cache] {_GIVEN} SPEC "
-    "[-- COMMAND [ARG...]]",
+    synopsis="[-d [--rm] [--replace]] [--name NAME] [--trace] [--why] [--no-cache] "
+    f"{_GIVEN} SPEC [-- COMMAND [ARG...]]",
     failure=NSRUN_FAILED,
     usage=NSRUN_FAILED,
     payload=True,
@@ -78,8 +78,14 @@ REPLAY = Command(
     usage=NSRUN_FAILED,
 )
 KEEP = Command(name="keep", summary="keep a stack up", synopsis="STACK LOCK")
+WHY = Command(name="why", summary="trace a payload's refused calls", synopsis="REPORT PID")
 # The words by which nsrun calls itself.
-OWN: dict[str, Command] = {"@outcome": OUTCOME, "@replay": REPLAY, "@keep": KEEP}
+OWN: dict[str, Command] = {
+    "@outcome": OUTCOME,
+    "@replay": REPLAY,
+    "@keep": KEEP,
+    "@why": WHY,
+}
 
 COMMANDS: dict[str, Command] = {
     command.name: command
@@ -109,8 +115,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="events",
             summary="print what has happened to containers and stacks, and what happens",
-            synopsis="[-f] [--since WHEN] [--until WHEN] [--filter KEY=VALUE]... "
-            f"{_FORMAT}",
+            synopsis=f"[-f] [--since WHEN] [--until WHEN] [--filter KEY=VALUE]... {_FORMAT}",
         ),
         Command(
             name="cp",
@@ -228,7 +233,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="plan",
             summary="print the program of system calls that a run would replay",
-            synopsis=f"[--brief | --json] [--ascii] [--color WHEN] {_GIVEN} SPEC|PLAN "
+            synopsis=f"[--brief | --json] [--why] [--ascii] [--color WHEN] {_GIVEN} SPEC|PLAN "
             "[-- COMMAND [ARG...]]",
             payload=True,
         ),
@@ -277,8 +282,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="netns",
             summary="add, list, enter and delete named network namespaces",
-            synopsis=f"[--plan] {_FORMAT} add|list|exec|delete [NAME...] "
-            "[[--] COMMAND [ARG...]]",
+            synopsis=f"[--plan] {_FORMAT} add|list|exec|delete [NAME...] [[--] COMMAND [ARG...]]",
             payload=True,
             intermixed=True,
         ),

@@ -23,6 +23,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     how = parser.add_mutually_exclusive_group()
     how.add_argument("--brief", action="store_true", help="a line an action, not a line a step")
     how.add_argument("--json", action="store_true", help="the plan itself, as `nsrun schema plan`")
+    parser.add_argument(
+        "--why", action="store_true", help="the plan of `nsrun run --why`, with its tracer"
+    )
     parser.add_argument("--ascii", action="store_true", help="draw with plain ASCII characters")
     add_color(parser)
     add_inputs(parser)
@@ -41,6 +44,12 @@ def main(args: argparse.Namespace) -> int:
     from nsrun.cli.stacks import is_stack, source
 
     inputs = inputs_of(args)
+    if args.why:
+        from nsrun.cli.inputs import load_spec
+        from nsrun.runtime.why import traced_plan
+
+        _print(args, traced_plan(load_spec(args.spec, args.command, inputs))[0])
+        return 0
     document = source(args.spec, inputs)
     if args.command is None and document is not None and is_stack(document):
         return _stack(args, inputs, document)

@@ -28,6 +28,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="print every step with its result and time on standard error, at the end",
     )
     parser.add_argument(
+        "--why",
+        action="store_true",
+        help="trace the command: tell at the end which of its system calls were refused, by which "
+        "wall (seccomp, Landlock, a capability, a read-only mount, a file's mode, the user "
+        "namespace, the control group's devices), and what would allow them; much slower",
+    )
+    parser.add_argument(
         "--no-cache",
         action="store_true",
         help="plan anew, and keep nothing for the next run of the same words",
@@ -60,6 +67,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         """
 nsrun specs/quickstart.yaml
 nsrun run --trace specs/quickstart.yaml
+nsrun run --why specs/quickstart.yaml
 nsrun run -d --name web specs/service.yaml
 nsrun specs/quickstart.yaml -- /bin/busybox id
 nsrun specs/template.yaml.j2 --set greeting=hello
@@ -72,8 +80,11 @@ def main(args: argparse.Namespace) -> int:
     from nsrun.runtime import launch
 
     if args.detach:
+        _refuse_why(args)
         return _detach(args)
     _refuse_what_is_for_detached(args)
+    if args.why:
+        return _why(args)
     program = native_executor()
     if program is not None:
         _replay_natively(program, args)
@@ -156,6 +167,46 @@ def _refuse_what_is_for_detached(args: argparse.Namespace) -> None:
                     help=("add -d, or leave it out: a run in the foreground leaves nothing",),
                 )
             )
+
+
+def _refuse_why(args: argparse.Namespace) -> None:
+    from nsrun.diag import Diagnostic, NsrunError
+
+    if args.why:
+        raise NsrunError(
+            Diagnostic(
+                code="NS002",
+                summary="--why tells at the end of a run, for which nobody waits with -d",
+                help=("leave out one of the two",),
+            )
+        )
+
+
+def _why(args: argparse.Namespace) -> int:
+    """A traced run, and the table of what was refused."""
+    from nsrun.cli.inputs import inputs_of, load_spec
+    from nsrun.render.refused import table
+    from nsrun.runtime import launch, why
+
+    spec = _named(load_spec(args.spec, args.command, inputs_of(args)), args.name)
+    plan, descriptor = why.traced_plan(spec)
+    program = native_executor()
+
+    def replay() -> int:
+        if program is not None:
+            from nsrun.replay.native import become
+
+            become(program, plan, trace=args.trace)
+        outcome = launch.replay_plan(plan)
+        if args.trace:
+            say_trace(plan, outcome)
+        return conclude(plan, outcome, launch.hint_context(plan))
+
+    status = why.in_child(replay)
+    report = why.read(spec, descriptor)
+    if report is not None:
+        say(table(spec, report.rows, report.more))
+    return status
 
 
 def _detach(args: argparse.Namespace) -> int:

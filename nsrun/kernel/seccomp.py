@@ -106,6 +106,17 @@ def _binding() -> Any:
 _library = _binding()
 
 
+def call_name(architecture: int, number: int) -> str | None:
+    """The name of a system call by its number (an AUDIT_ARCH_* and syscalls(2)), None for none."""
+    if architecture == AuditArch.AUDIT_ARCH_X86_64 and number & X32_BIT:
+        architecture = X32
+    try:
+        name = _library.resolve_syscall(architecture, number)
+    except ValueError:
+        return None
+    return name.decode() if isinstance(name, bytes) else str(name)
+
+
 @lru_cache(maxsize=8)
 def compiled(wanted: Filter) -> bytes:
     """The filter's program, a sequence of struct sock_filter; raises CompileError.

@@ -30,7 +30,7 @@ from nsrun.plan.ops import Spawn
 from nsrun.render.diagnostic import render
 from nsrun.render.failure import Explain, no_explanation, outcome_diagnostics
 from nsrun.replay.outcome import Failure, Kind, Outcome, UndoFailure
-from nsrun.runtime import compiled, launch, life, stack, stack_member, store
+from nsrun.runtime import compiled, launch, life, stack, stack_member, store, why
 from nsrun.runtime import verify as look
 from nsrun.runtime.store import Container
 from nsrun.spec.load import load
@@ -310,6 +310,13 @@ def expects_nothing() -> tuple[Diagnostic, ...]:
     return caught.value.diagnostics
 
 
+def joins_while_traced() -> tuple[Diagnostic, ...]:
+    spec, _ = load(FILE)
+    with pytest.raises(NsrunError) as caught:
+        why.traced_plan(spec)
+    return caught.value.diagnostics
+
+
 SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS003": at_fault,
     "NS317": unknown_user,
@@ -324,6 +331,7 @@ SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS409": lambda: refused(USER_FACTS),
     "NS410": lambda: refused(USER_FACTS),
     "NS411": not_in_memory,
+    "NS412": joins_while_traced,
     "NS501": bind_fails,
     "NS502": child_ends,
     "NS503": helper_fails,

@@ -1,0 +1,130 @@
+"""A run that is traced for refused calls: its plan, its replay in a process of its own, its report.
+
+The report is a file in memory of this process, which the plan names by its descriptor: what is
+printed is what runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from nsrun.diag import Diagnostic, NsrunError
+from nsrun.host.facts import gather
+from nsrun.kernel.abi import Capability
+from nsrun.plan.build import plan, wanted
+from nsrun.plan.model import Plan
+from nsrun.plan.seccomp_default import BY_CAPABILITY, FAMILIES
+from nsrun.replay.outcome import NSRUN_FAILED
+from nsrun.spec.model import Spec
+
+# linux/prctl.h
+_PR_SET_PDEATHSIG = 1
+_SIGNALS = (signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2, signal.SIGWINCH)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Row:
+    """One kind of refused call. ``wall``: its name, "" where none was seen; ``path``: the key of
+    the spec that the wall comes from, ``target``: the path inside that it is about."""
+
+    call: str
+    errno: str
+    command: str
+    count: int
+    wall: str
+    why: str
+    path: str
+    target: str
+    help: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """``more``: further refusals that were counted and not kept."""
+
+    rows: tuple[Row, ...]
+    more: int
+
+
+def traced_plan(spec: Spec) -> tuple[Plan, int]:
+    """The plan of ``spec`` with its tracer, and the descriptor of the report.
+
+    Raises NsrunError: NS412 where it enters what is not its own, and what any plan can raise.
+    """
+    for number, namespace in enumerate(spec.namespaces):
+        if namespace.joined:
+            raise NsrunError(
+                Diagnostic(
+                    code="NS412",
+                    summary="a run that joins namespaces cannot be traced",
+                    span=spec.span(f"namespaces[{number}]"),
+                    path=f"namespaces[{number}]",
+                    why=("whoever is in them could look at it while it is open to the tracer",),
+                    help=("leave out --why, or make the namespaces new for the time of looking",),
+                )
+            )
+    report = os.memfd_create("refused", os.MFD_CLOEXEC)
+    place = f"/proc/{os.getpid()}/fd/{report}"
+    words = (sys.executable, "-P", "-m", "nsrun", "@why", place)
+    return plan(spec, gather(wanted(spec)), tracer=words), report
+
+
+def in_child(replay: Callable[[], int]) -> int:
+    """The exit status of ``replay`` in a process of its own, which gets the caller's signals."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        status = NSRUN_FAILED
+        try:
+            ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+            if os.getppid() == parent:
+                status = replay()
+            sys.stdout.flush()
+        finally:
+            os._exit(status)
+    # The terminal sends these to both; the run decides what they mean.
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_IGN)
+    for number in _SIGNALS:
+        signal.signal(number, lambda got, _: os.kill(pid, got))
+    _, status = os.waitpid(pid, 0)
+    code = os.waitstatus_to_exitcode(status)
+    return code if code >= 0 else 128 - code
+
+
+def read(spec: Spec, descriptor: int) -> Report | None:
+    """What the tracer of ``spec`` has written; None where it has not, as of a run that did not
+    come so far."""
+    size = os.fstat(descriptor).st_size
+    if not size:
+        return None
+    document = json.loads(os.pread(descriptor, size, 0))
+    rows = (Row(**row) for row in document["refused"])
+    return Report(rows=tuple(_with_help(spec, row) for row in rows), more=document["more"])
+
+
+def _with_help(spec: Spec, row: Row) -> Row:
+    """The default profile opens calls to those who can have the capabilities they are for."""
+    if row.wall != "seccomp" or spec.seccomp != "default":
+        return row
+    name, _, rest = row.call.partition("(")
+    needed = [held for held, names in BY_CAPABILITY if name in names]
+    if name == "socket":
+        family = int(rest.partition(",")[0], 0)
+        needed = [(held,) for kind, held in FAMILIES if kind == family and held is not None]
+    if not needed:
+        return row
+    words = " or ".join(Capability(number).name for number in sorted(needed[0]))
+    return replace(
+        row,
+        help=f"{words} under `capabilities`, for which the default profile has it, or a profile of "
+        "your own under `seccomp`",
+    )

@@ -1,0 +1,163 @@
+"""``nsrun run --why``: which wall has refused a call of the command."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from tests.support.box import Box
+from tests.support.host import unchanged
+from tests.support.requires import requires
+
+KINDS = ["user", "mount", "pid", "ipc", "uts"]
+PROC = {"type": "proc", "target": "/proc"}
+TMP = {"type": "tmpfs", "target": "/tmp", "options": ["mode=1777"]}
+READABLE = ["/usr", "/bin", "/lib", "/lib64", "/etc", "/proc", "/dev"]
+PYTHON = "/usr/bin/python3 -I -S -c"
+
+
+@dataclass(frozen=True)
+class Told:
+    call: str
+    wall: str
+    help: str
+
+
+def why(box: Box, executor: str, script: str, status: int = 0, /, **keys: object) -> list[Told]:
+    file = box.spec(command=script, **keys)
+    runner = box.runner.with_(env={"NSRUN_EXECUTOR": executor})
+    with unchanged(box.folder):
+        done = runner.run("run", "--why", file)
+    assert done.status == status, str(done)
+    return list(_told(done.stderr))
+
+
+def _told(text: str) -> Iterator[Told]:
+    found = re.findall(
+        r"^  \S+: (.+)\n    wall: (.+)\n(?:    (?:try|at): +(.+)\n)?", text, re.MULTILINE
+    )
+    yield from (Told(*parts) for parts in found)
+
+
+def one(told: list[Told], start: str) -> Told:
+    found = [row for row in told if row.call.startswith(start)]
+    assert len(found) == 1, told
+    return found[0]
+
+
+@requires("landlock")
+def test_walls_told_apart(box: Box, executor: str) -> None:
+    told = why(
+        box,
+        executor,
+        "echo a >/tmp/a; echo b >/srv/b; ls /var >/dev/null; hostname x; chown 77777777 /tmp/a;"
+        f"{PYTHON} 'import socket; socket.socket(2, 3, 1)'; echo c >/etc/no; cat /nowhere; exit 3",
+        3,
+        namespaces=KINDS,
+        mounts=[PROC, TMP, {"type": "tmpfs", "target": "/srv", "options": ["ro"]}],
+        landlock={"read": READABLE, "write": ["/tmp"]},
+    )
+    readonly = one(told, 'openat("/srv/b", O_WRONLY|O_CREAT|O_TRUNC) = EROFS')
+    assert readonly.wall == "read-only mount: /srv lies on /srv, which is mounted read-only"
+    assert ".yaml:" in readonly.help
+    landlock = one(told, 'openat("/var", O_RDONLY|O_DIRECTORY) = EACCES')
+    assert landlock.wall == "Landlock: no rule gives READ_DIR on /var or a folder above it"
+    assert landlock.help.startswith("`/var` in the list landlock.read")
+    seccomp = one(told, "sethostname(")
+    assert seccomp.wall == "seccomp: the filter answers sethostname with EPERM"
+    assert seccomp.help.startswith("CAP_SYS_ADMIN under `capabilities`")
+    unmapped = one(told, 'fchownat("/tmp/a") = EINVAL')
+    assert unmapped.wall == "user namespace: uid 77777777 is not mapped in its user namespace"
+    raw = one(told, "socket(2")
+    assert raw.wall.startswith("capability: it needs CAP_NET_RAW")
+    assert raw.help == "capabilities: {add: [CAP_NET_RAW]}"
+    # Root of a user namespace has no right over what belongs to the host's.
+    foreign = one(told, 'openat("/etc/no"')
+    assert foreign.wall.startswith("user namespace: uid 0, which is ")
+    # What is not there was refused by nobody.
+    assert "nowhere" not in str(told)
+    assert len(told) == 6, told
+
+
+def test_what_is_advised_helps(box: Box, executor: str) -> None:
+    script = f"hostname x; {PYTHON} 'import socket; socket.socket(17, 3)'"
+    keys = {"namespaces": [*KINDS, "network"], "mounts": [PROC]}
+    before = why(box, executor, script, 1, **keys)
+    assert {row.help.partition(" ")[0] for row in before} == {"CAP_SYS_ADMIN", "CAP_NET_RAW"}
+    added = {"add": ["CAP_SYS_ADMIN", "CAP_NET_RAW"]}
+    assert why(box, executor, script, capabilities=added, **keys) == []
+
+
+def test_a_capability_that_does_not_count(box: Box, executor: str) -> None:
+    script = f"{PYTHON} 'import socket; socket.socket().bind((\"127.0.0.1\", 81))'"
+    told = why(box, executor, script, 1, namespaces=KINDS, mounts=[PROC])
+    assert one(told, "bind(port 81)").wall == (
+        "user namespace: CAP_NET_BIND_SERVICE does not count over its network namespace, which "
+        "belongs to another user namespace"
+    )
+    assert why(box, executor, script, namespaces=[*KINDS, "network"], mounts=[PROC]) == []
+
+
+def test_what_the_payload_sets_itself(box: Box, executor: str) -> None:
+    """A profile of the spec with an errno of its own, and one that ends a thread's process; a
+    command in children of an init."""
+    profile = {
+        "defaultAction": "SCMP_ACT_ALLOW",
+        "syscalls": [
+            {"names": ["getpgid"], "action": "SCMP_ACT_KILL_PROCESS"},
+            {"names": ["mkdir", "mkdirat"], "action": "SCMP_ACT_ERRNO", "errnoRet": 97},
+        ],
+    }
+    told = why(
+        box, executor,
+        "mkdir /tmp/x; mkdir /tmp/x;"
+        f"{PYTHON} 'import os, threading as t; t.Thread(target=os.getpgid, args=[0]).start()';"
+        "exit 4", 4,
+        namespaces=KINDS, mounts=[PROC, TMP], seccomp=profile, init=True, tty=False,
+    )  # fmt: skip
+    made = one(told, "mkdir")
+    assert made.call.endswith('("/tmp/x") = EAFNOSUPPORT (2 times)')
+    assert made.wall.startswith("seccomp: the filter answers mkdir")
+    ended = one(told, "getpgid(0")
+    assert " = SIGSYS" in ended.call
+    assert ended.wall == "seccomp: the filter answers getpgid with the end of the process"
+    assert ".yaml:" in ended.help
+
+
+def test_modes_and_device_rules(root_box: Box, executor: str) -> None:
+    node = root_box.folder / "node"
+    os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(10, 1))
+    told = why(
+        root_box, executor,
+        "cat /etc/shadow; cat /srv/node", 1,
+        namespaces=["mount", "pid"], user="65534:65534", init=True,
+        mounts=[
+            PROC, {"type": "tmpfs", "target": "/srv"},
+            {"type": "bind", "source": str(node), "target": "/srv/node", "options": ["nodev"]},
+        ],
+    )  # fmt: skip
+    shadow = one(told, 'openat("/etc/shadow"')
+    assert shadow.wall.startswith("file mode: uid 65534 may not read /etc/shadow (mode 06")
+    opened = one(told, 'openat("/srv/node"')
+    assert opened.wall.startswith("nodev mount: /srv/node lies on /srv/node")
+
+
+def test_a_run_as_without_it(box: Box, executor: str) -> None:
+    """The status of a command that is killed; what a run that fails says; joined namespaces."""
+    keys = {"namespaces": KINDS, "mounts": [PROC]}
+    assert why(box, executor, "kill -TERM $$; sleep 5", 143, init=True, **keys) == []
+    assert why(box, executor, "exec /usr/bin/nothing", 127, **keys) == []
+    joined = {"namespaces": [{"type": "uts", "path": "/proc/self/ns/uts"}]}
+    refused = box.runner.run("run", "--why", box.spec(command="true", **joined))
+    assert refused.status == 125
+    assert "error[NS412]" in refused.stderr
+
+
+def test_the_plan_that_is_printed_has_the_tracer(box: Box) -> None:
+    file = box.spec(command="true", namespaces=KINDS)
+    printed = box.runner.run("plan", "--why", file).ok()
+    assert printed.count("·  --why") == 7
+    assert "--why" not in box.runner.run("plan", file).ok()
