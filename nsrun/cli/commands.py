@@ -55,8 +55,8 @@ class Command:
 RUN = Command(
     name="run",
     summary="run a spec's command in its namespaces (`nsrun SPEC` is the same)",
-    synopsis="[-d [--rm] [--replace]] [--name NAME] [--trace] [--why] [--no-cache] "
-    f"{_GIVEN} SPEC [-- COMMAND [ARG...]]",
+    synopsis="[-d [--rm] [--replace] [--log-opt KEY=VALUE]...] [--name NAME] [--trace] [--why] "
+    f"[--no-cache] {_GIVEN} SPEC [-- COMMAND [ARG...]]",
     failure=NSRUN_FAILED,
     usage=NSRUN_FAILED,
     payload=True,
@@ -125,7 +125,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="verify",
             summary="look whether what a spec expects holds inside",
-            synopsis=f"[--plan] {_FORMAT} {_GIVEN} SPEC",
+            synopsis=f"[--plan] {_FORMAT} [--color WHEN] {_GIVEN} SPEC",
             failure=NSRUN_FAILED,
             usage=NSRUN_FAILED,
         ),

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from nsrun.host import (
     hints_cgroup,
+    hints_confined,
     hints_exec,
     hints_ids,
     hints_mount,
@@ -33,9 +34,16 @@ class _Row:
 
 _FILE = ("open_tree", "openat", "openat2")
 _MAKE = ("mkdirat", "mknodat")
+_MOUNTS = ("mount", "umount2", "move_mount", "pivot_root", "mount_setattr", "fsmount")
 
 # Several rows may fit; the first explainer that sees its cause is believed.
 _TABLE: tuple[_Row, ...] = (
+    # A filter of the caller's answers before anything else does.
+    *(
+        _Row((call,), ("EPERM", "ENOSYS", "EACCES"), hints_confined.by_filter(call))
+        for call in hints_confined.CALLS
+    ),
+    _Row(_MOUNTS, ("EPERM",), hints_confined.by_landlock),
     _Row(("execve",), ("ENOENT",), hints_exec.not_found),
     _Row(("execve",), ("EACCES",), hints_exec.not_executable),
     _Row(("execve",), ("ENOEXEC",), hints_exec.not_a_program),
