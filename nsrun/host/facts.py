@@ -72,6 +72,7 @@ def gather(query: Query) -> Facts:
         links=MappingProxyType(_links(query.physical)),
         cgroups=cgroups.look() if query.cgroups else None,
         landlock=_landlock() if query.landlock else 0,
+        labels=procfs.labelling_modules() if query.labels else frozenset(),
     )
 
 

@@ -203,8 +203,7 @@ def _landlock() -> Feature:
 
 
 def _security_module() -> Feature:
-    text = (procfs.read("/sys/kernel/security/lsm") or "").strip()
-    active = [n for n in ("apparmor", "selinux") if n in text.split(",")]
+    active = sorted(procfs.labelling_modules())
     return Feature(name="AppArmor or SELinux", ok=bool(active), detail=", ".join(active) or "none")
 
 

@@ -28,6 +28,23 @@ def read(path: str) -> str | None:
     return b"".join(parts).decode("utf-8", "surrogateescape")
 
 
+def labelling_modules() -> frozenset[str]:
+    """Which of the security modules "apparmor" and "selinux" are in force.
+
+    securityfs tells them; where it is not mounted, as in most containers, what only a module in
+    force has: AppArmor answers for a process, SELinux has registered its file system.
+    """
+    known = read("/sys/kernel/security/lsm")
+    if known:
+        return frozenset(known.strip().split(",")) & {"apparmor", "selinux"}
+    found = set()
+    if read("/proc/self/attr/apparmor/current"):
+        found.add("apparmor")
+    if "selinuxfs" in filesystems():
+        found.add("selinux")
+    return frozenset(found)
+
+
 def number(path: str) -> int | None:
     """A file that holds one number; None where it does not, or cannot be read."""
     text = read(path)

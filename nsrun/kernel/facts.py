@@ -147,7 +147,8 @@ class Query:
     variables whose caller's value a spec passes on. ``containers``: names to join. ``helpers``:
     programs to look for. ``forwarding``: whether packets are to be forwarded; ``bridges``, through
     which of the caller's. ``physical``: the caller's interfaces that are to be moved in.
-    ``cgroups``: whether a control group is to be made, ``landlock``: whether it is to be asked for.
+    ``cgroups``: whether a control group is to be made, ``landlock``: whether it is to be asked for,
+    ``labels``: whether AppArmor and SELinux are.
     """
 
     paths: tuple[str, ...] = ()
@@ -163,6 +164,7 @@ class Query:
     physical: tuple[str, ...] = ()
     cgroups: bool = False
     landlock: bool = False
+    labels: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,7 +181,8 @@ class Facts:
     ``limits``: name of a resource ("nofile") to (soft, hard), None for unlimited.
     ``helpers``: absolute paths of those asked for that are installed. ``links``: those of
     Query.physical that are there, by name. ``cgroups``: where a control group can be made, None
-    where that was not asked. ``landlock``: the version of Landlock's ABI, 0 without it.
+    where that was not asked. ``landlock``: the version of Landlock's ABI, 0 without it. ``labels``:
+    which of "apparmor" and "selinux" are in force, of those asked for.
     """
 
     kernel: str
@@ -219,6 +222,7 @@ class Facts:
     links: Mapping[str, LinkFact] = field(default_factory=lambda: MappingProxyType({}))
     cgroups: Cgroups | None = None
     landlock: int = 0
+    labels: frozenset[str] = frozenset()
 
     @property
     def kernel_version(self) -> tuple[int, int]:

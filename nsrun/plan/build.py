@@ -5,8 +5,8 @@ Pure: no file is opened and no system call made. The same spec and facts give th
 Inside the child the order is this: out of the caller's session and keyring · id maps · joins ·
 sources taken as the caller · ids of the container's root · names, loopback · propagation ·
 root, default mounts · interfaces, addresses, routes · sysctls · mounts, files, masks · into the
-root · limits, bounding set, groups, ids, capabilities · death signal, and whether the launcher
-still lives · no_new_privs · Landlock · working directory · init, terminal · descriptors,
+root · limits, label, bounding set, groups, ids, capabilities · death signal, and whether the
+launcher still lives · no_new_privs · Landlock · working directory · init, terminal · descriptors,
 signals · system calls · the command. The launcher makes its part of the interfaces while the
 child mounts.
 """
@@ -24,6 +24,7 @@ from nsrun.plan.draft import Draft
 from nsrun.plan.etc import name_files
 from nsrun.plan.hooks import run_hooks, when_stopped
 from nsrun.plan.identity import Identity, identity, words
+from nsrun.plan.labels import name_command
 from nsrun.plan.landlock import wall
 from nsrun.plan.launch import Launch, launch
 from nsrun.plan.listener import listening
@@ -227,6 +228,7 @@ def _limit_and_run(
         available=security.available(draft, facts),
     )
     early = confined is not None and confined.given_up
+    name_command(draft, facts, started.proc)
     if not spec.no_new_privileges:
         # landlock_restrict_self(2): without no_new_privs it takes CAP_SYS_ADMIN.
         wall(draft, facts)

@@ -12,6 +12,7 @@ from nsrun.kernel.facts import Kind
 from nsrun.kernel.values import Reg
 from nsrun.plan.covers import Cover, components
 from nsrun.plan.draft import Draft
+from nsrun.plan.labels import mount_context
 from nsrun.plan.mounts import TO_DESCRIPTOR, place
 from nsrun.plan.ops import Op
 from nsrun.plan.tree import Tree, unmount
@@ -49,6 +50,7 @@ def _contents(draft: Draft, tree: Tree, entries: list[FileEntry]) -> dict[str, R
         calls.fsopen("tmpfs", save=context),
         calls.fsconfig_string(context, "source", "nsrun-files"),
         calls.fsconfig_string(context, "mode", "0755"),
+        *mount_context(draft, context, "tmpfs"),
         calls.fsconfig_create(context),
         calls.fsmount(
             context, MountAttr.MOUNT_ATTR_NOSUID | MountAttr.MOUNT_ATTR_NODEV, save=space

@@ -16,6 +16,7 @@ pidfd over and ends.
 
 from __future__ import annotations
 
+import dataclasses
 import signal
 from dataclasses import dataclass
 
@@ -26,6 +27,7 @@ from nsrun.kernel.values import Fmt, Int, Reg, RegKind, Str
 from nsrun.plan import cgroup
 from nsrun.plan.draft import Draft
 from nsrun.plan.identity import Identity, Maps, Writer
+from nsrun.plan.labels import take_proc
 from nsrun.plan.ops import Clone, Op, ReceiveFd, Signal, Spawn, Wait
 from nsrun.spec.model import IdRange, Namespace, NamespaceType, Spec
 
@@ -59,7 +61,8 @@ class Launch:
 
     ``outer`` and ``inner``: the parent's and the child's end of the channel. ``child`` and
     ``pidfd``: the process that becomes the command. ``early``: the position in the draft just
-    before the child is started, for what the launcher must have seen by then.
+    before the child is started, for what the launcher must have seen by then. ``proc``: the
+    host's /proc in the child, where the command is to be labelled.
     """
 
     outer: Reg
@@ -69,6 +72,7 @@ class Launch:
     pidfd: Reg
     name_socket: Reg
     early: int
+    proc: Reg | None = None
 
 
 def needs_stage(spec: Spec) -> bool:
@@ -93,10 +97,10 @@ def launch(draft: Draft, facts: Facts, identity: Identity, notify: str = "") -> 
     regs = _prepare(draft, facts)
     groups = cgroup.make_groups(draft, facts, notify)
     if needs_stage(draft.spec):
-        _clone_through_stage(draft, facts, identity, regs, groups)
+        proc = _clone_through_stage(draft, facts, identity, regs, groups)
     else:
-        _clone(draft, facts, identity, regs, groups)
-    return regs
+        proc = _clone(draft, facts, identity, regs, groups)
+    return dataclasses.replace(regs, proc=proc)
 
 
 # --- the launcher ----------------------------------------------------------------------------
@@ -157,13 +161,14 @@ def name_address(uid: int, name: str) -> str:
 
 def _clone(
     draft: Draft, facts: Facts, identity: Identity, regs: Launch, groups: tuple[Reg, ...]
-) -> None:
+) -> Reg | None:
     spec = draft.spec
     new = [n for n in spec.namespaces if not n.joined]
     # clone(2): a new cgroup namespace has the group of the caller as its root.
     wanted = [n for n in new if not (groups and n.type is NamespaceType.CGROUP)]
     _first_clone(draft, wanted, regs.child, regs.pidfd)
     _child_begins(draft, regs, groups)
+    proc = take_proc(draft, facts)
     if wanted != new:
         cgroup.new_namespace(draft)
     _claim_name(draft, regs)
@@ -171,11 +176,12 @@ def _clone(
     _oom_score(draft)
     _not_dumpable(draft)
     _join(draft, facts)
+    return proc
 
 
 def _clone_through_stage(
     draft: Draft, facts: Facts, identity: Identity, regs: Launch, groups: tuple[Reg, ...]
-) -> None:
+) -> Reg | None:
     spec = draft.spec
     stage = draft.reg("stage", RegKind.PID)
     stagefd = draft.reg("stagefd")
@@ -190,6 +196,7 @@ def _clone_through_stage(
     time = spec.namespace(NamespaceType.TIME)
     _first_clone(draft, early, stage, stagefd)
     _child_begins(draft, regs, groups)
+    proc = take_proc(draft, facts)
     if early:
         _maps_in_step(draft, facts, identity, regs, stage)
     _oom_score(draft)
@@ -229,6 +236,7 @@ def _clone_through_stage(
         )
         _maps_in_step(draft, facts, identity, regs, regs.child)
         _not_dumpable(draft)
+    return proc
 
 
 def _flags(namespaces: list[Namespace]) -> CloneFlag:

@@ -16,6 +16,7 @@ from nsrun.plan.covers import Cover, ancestors, components
 from nsrun.plan.draft import Draft
 from nsrun.plan.holder import custom_owner
 from nsrun.plan.identity import Identity
+from nsrun.plan.labels import mount_context
 from nsrun.plan.launch import Launch
 from nsrun.plan.ops import Op
 from nsrun.plan.options import Options, parse, propagation
@@ -267,6 +268,7 @@ def new_filesystem(
     if attributes.set & MountAttr.MOUNT_ATTR_RDONLY and fstype not in _VIRTUAL:
         # A device that is written nowhere else must not be written by its journal either.
         steps.append(calls.fsconfig_flag(context, "ro"))
+    steps += mount_context(draft, context, fstype, options.filesystem)
     steps += [overlay.filesystem_option(context, option) for option in options.filesystem]
     steps += [
         calls.fsconfig_create(context),

@@ -15,6 +15,7 @@ from nsrun.kernel.abi import MountAttr, MoveMountFlag, OpenFlag
 from nsrun.kernel.values import Fmt, Reg
 from nsrun.plan.draft import Draft
 from nsrun.plan.identity import Identity
+from nsrun.plan.labels import mount_context
 from nsrun.plan.launch import Launch
 from nsrun.plan.ops import Op
 from nsrun.plan.sources import send_idmapped
@@ -55,6 +56,7 @@ def configure(
     if draft.spec.new(NamespaceType.USER) and upper is not None:
         # In a user namespace trusted.* attributes cannot be set; user.overlay.* can.
         options = (*options, "userxattr") if "userxattr" not in options else options
+    steps += mount_context(draft, context, "overlay", options)
     steps += [filesystem_option(context, option) for option in options]
     steps += [
         calls.fsconfig_create(context),
@@ -235,6 +237,7 @@ def _scratch(draft: Draft, shared: bool) -> tuple[Reg, list[Op]]:
         calls.fsopen("tmpfs", save=context),
         calls.fsconfig_string(context, "source", "nsrun"),
         calls.fsconfig_string(context, "mode", "0755"),
+        *mount_context(draft, context, "tmpfs"),
         calls.fsconfig_create(context),
         calls.fsmount(context, MountAttr.MOUNT_ATTR_NODEV, save=scratch),
         calls.close(context),

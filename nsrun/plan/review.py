@@ -186,6 +186,13 @@ def _walls(spec: Spec) -> Iterator[Finding]:
             what="mounts and file modes are the only wall around the file system",
             tighter="`landlock: required`, or `profile: strict`",
         )
+    if spec.apparmor == "unconfined":
+        yield Finding(
+            points=0.3,
+            at="apparmor",
+            what="AppArmor confines the command by no profile, where the host has it",
+            tighter="name a profile",
+        )
     for key, value in (("masked_paths", spec.masked_paths),
                        ("readonly_paths", spec.readonly_paths)):  # fmt: skip
         if value == "none":

@@ -11,7 +11,7 @@ from nsrun.plan.covers import ancestors
 from nsrun.plan.defaults import DEFAULT_TARGETS
 from nsrun.plan.etc import name_files
 from nsrun.plan.process import PASSED_ON
-from nsrun.spec.model import Landlock, LinkType, NamespaceType, Spec
+from nsrun.spec.model import Landlock, LinkType, NamespaceType, Selinux, Spec
 
 
 def wanted(spec: Spec) -> Query:
@@ -33,6 +33,7 @@ def wanted(spec: Spec) -> Query:
         physical=tuple(dict.fromkeys(_physical(spec))),
         cgroups=spec.resources is not None or cgroup.narrows_devices(spec),
         landlock=spec.landlock is not None,
+        labels=spec.apparmor is not None or spec.selinux != Selinux(),
         pids=tuple(n.join_pid for n in spec.namespaces if n.join_pid is not None),
     )
 

@@ -15,6 +15,7 @@ from nsrun.host import groups, paths, procfs
 from nsrun.kernel.abi import ID_MAX, Capability, RlimitResource, SeccompFlag
 from nsrun.kernel.calls import seccomp_programs
 from nsrun.kernel.values import Call
+from nsrun.plan.labels import planned_labels
 from nsrun.plan.landlock import planned_rules
 from nsrun.plan.launch import PROC_NAMES
 from nsrun.plan.model import Plan, Track
@@ -88,6 +89,7 @@ def spec_for(container: Container, wanted: Wanted) -> Spec:
     plan = plan_needed(
         container, "another command in it gets the filter and the rules of the first"
     )
+    apparmor, selinux = planned_labels(plan.actions)
     return Spec(
         name=f"{container.record.name}.exec",
         file=container.record.spec,
@@ -104,6 +106,8 @@ def spec_for(container: Container, wanted: Wanted) -> Spec:
         no_new_privileges=status.get("NoNewPrivs") == "1",
         seccomp=_seccomp(plan),
         landlock=planned_rules(plan.actions),
+        apparmor=apparmor,
+        selinux=selinux,
         rlimits=tuple(_limits(pid)),
         masked_paths="none",
         readonly_paths="none",

@@ -69,6 +69,8 @@ _FIELDS: dict[str, Callable[[Reader, Value, str], Any]] = {
     "profile": _as_written,
     "seccomp": build_seccomp.seccomp,
     "landlock": build_process.landlock,
+    "apparmor": build_process.apparmor,
+    "selinux": build_process.selinux,
     "rlimits": build_process.rlimits,
     "sysctl": build_process.sysctl,
     "masked_paths": build_mounts.path_list,

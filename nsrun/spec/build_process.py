@@ -8,10 +8,19 @@ from types import MappingProxyType
 from typing import Literal, cast
 
 from nsrun.diag import NsrunError
-from nsrun.kernel.abi import ID_MAX, RLIM_INFINITY
+from nsrun.kernel.abi import FSCONFIG_STRING_MAX, ID_MAX, RLIM_INFINITY
 from nsrun.spec import names
 from nsrun.spec.envfile import read_env_file
-from nsrun.spec.model import Capabilities, Hook, Hooks, Landlock, Logging, Rlimit, User
+from nsrun.spec.model import (
+    Capabilities,
+    Hook,
+    Hooks,
+    Landlock,
+    Logging,
+    Rlimit,
+    Selinux,
+    User,
+)
 from nsrun.spec.path import item_path, key_path
 from nsrun.spec.reader import Reader, Value
 from nsrun.spec.units import parse_duration, parse_mode, parse_size
@@ -21,6 +30,10 @@ _DIGITS = re.compile(r"[0-9]+")
 # A log's longest line has 8 KiB, and its time.
 LOG_SIZE_MIN = 16 << 10
 LOG_SIZE_MAX = (1 << 63) - 1
+# fs/proc/base.c takes no more than a page in one write to /proc/PID/attr; "exec " is part of it.
+_PROFILE_MAX = 4096 - len("exec ")
+_LABEL_MAX = 4096
+_CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _SETS = ("bounding", "effective", "permitted", "inheritable", "ambient")
 
 
@@ -253,6 +266,38 @@ def landlock(reader: Reader, value: Value, path: str) -> Landlock:
         scoped=value.get("scoped", False),
         required=value.get("required", False),
     )
+
+
+def apparmor(reader: Reader, value: Value, path: str) -> str:
+    return _label(reader, value, path, _PROFILE_MAX)
+
+
+def selinux(reader: Reader, value: Value, path: str) -> Selinux:
+    def one(key: str, longest: int) -> str | None:
+        place = key_path(path, key)
+        return _label(reader, value[key], place, longest) if key in value else None
+
+    return Selinux(
+        label=one("label", _LABEL_MAX), mount_label=one("mount_label", FSCONFIG_STRING_MAX)
+    )
+
+
+def _label(reader: Reader, value: Value, path: str, longest: int) -> str:
+    """A name that is handed to a security module as it is."""
+    text = str(value)
+    size = len(text.encode("utf-8", "surrogatepass"))
+    if _CONTROL.search(text):
+        reader.problem("NS203", path, f"a control character in {quote(text)}")
+    elif text != text.strip():
+        reader.problem("NS203", path, f"a space at an end of {quote(text)}")
+    elif size > longest:
+        reader.problem(
+            "NS203",
+            path,
+            f"{quote(text)} is too long",
+            label=f"{size} bytes, the most that the kernel takes is {longest}",
+        )
+    return text
 
 
 def rlimits(reader: Reader, value: Value, path: str) -> tuple[Rlimit, ...]:

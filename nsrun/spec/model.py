@@ -270,6 +270,15 @@ class LandlockRules:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Selinux:
+    """SELinux's ``label`` of the command, and ``mount_label`` of the file systems made for it;
+    None leaves either to the host's policy (OCI: process.selinuxLabel, linux.mountLabel)."""
+
+    label: str | None = None
+    mount_label: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Rlimit:
     """``soft`` and ``hard`` of setrlimit(2); None is unlimited."""
 
@@ -535,6 +544,8 @@ class Spec:
     no_new_privileges: bool = True
     seccomp: Seccomp = "default"
     landlock: Landlock | LandlockRules | None = None
+    apparmor: str | None = None
+    selinux: Selinux = Selinux()
     rlimits: tuple[Rlimit, ...] = ()
     sysctl: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     masked_paths: PathList = "default"

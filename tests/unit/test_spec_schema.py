@@ -103,8 +103,8 @@ def test_the_format_has_every_key_of_its_design() -> None:
     keys = (
         "name namespaces idmap rootfs hostname domainname propagation default_mounts mounts files "
         "network command args env env_file cwd user tty stdin init stop_signal stop_timeout timeout "
-        "logging capabilities no_new_privileges seccomp landlock profile rlimits sysctl masked_paths "
-        "readonly_paths devices resources oom_score_adj labels expect hooks"
+        "logging capabilities no_new_privileges seccomp landlock apparmor selinux profile rlimits sysctl "
+        "masked_paths readonly_paths devices resources oom_score_adj labels expect hooks"
     )
     assert set(load_schema("container")["properties"]) == set(keys.split())
 
