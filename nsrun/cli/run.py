@@ -205,7 +205,7 @@ def _why(args: argparse.Namespace) -> int:
     status = why.in_child(replay)
     report = why.read(spec, descriptor)
     if report is not None:
-        say(table(spec, report.rows, report.more))
+        say(table(spec, report.rows, report.more, complete=report.complete))
     return status
 
 

@@ -112,6 +112,7 @@ class Tracer:
 
     def follow(self) -> None:
         """Until all that it traces has ended."""
+        self._write()
         ptrace.interrupt(self._main)
         while True:
             try:
@@ -203,7 +204,7 @@ class Tracer:
             if name is not None:
                 try:
                     task.effect = self._effect(task, name, seen.arguments)
-                except OSError:
+                except (OSError, struct.error):
                     task.effect = None
             return
         entered = task.last = task.entered
@@ -293,7 +294,7 @@ class Tracer:
         name = _name(entered)
         call = _refused(task, name, entered.arguments, errno)
         if errno == errnos.EINVAL and wall is None:
-            wall = self._wall(call)
+            wall = self._wall(task, entered, call)
             if wall is UNKNOWN:
                 return
         numbers = tuple(_number(value) for value in entered.arguments[:_SHOWN])
@@ -311,12 +312,17 @@ class Tracer:
             call=_words(call),
             errno=errnos.errorcode.get(errno, str(errno)) if errno else "SIGSYS",
             command=_command(task.ident),
-            wall=wall or self._wall(call),
+            wall=wall or self._wall(task, entered, call),
         )
         if self._gone:
             self._write()
 
-    def _wall(self, call: Refused) -> Wall:
+    def _is_asked(self, task: _Task, entered: ptrace.Entered) -> bool:
+        """Whether a listener of a filter decides (seccomp_unotify(2))."""
+        answer = self._answer(task, entered) & bpf.ACTION_MASK
+        return answer == int(SeccompAction.SECCOMP_RET_USER_NOTIF)
+
+    def _wall(self, task: _Task, entered: ptrace.Entered, call: Refused) -> Wall:
         """The wall that is seen; nothing is said where several could be or none is."""
         try:
             who = refused.credentials(call.pid)
@@ -329,6 +335,10 @@ class Tracer:
             return Wall(kind="", why="what it is about cannot be looked at from outside")
         if found is not None:
             return found
+        if self._is_asked(task, entered):
+            return Wall(
+                kind="", why="a program outside is asked about the call, or the kernel refuses it"
+            )
         if self._outer:
             return Wall(
                 kind="",
@@ -351,8 +361,9 @@ class Tracer:
             }
             for found in self._found.values()
         ]  # fmt: skip
-        data = json.dumps({"refused": rows, "more": self._more}).encode()
-        # Threads may outlive the first one, whose end is when it is read.
+        document = {"refused": rows, "more": self._more, "complete": self._gone}
+        data = json.dumps(document).encode()
+        # Threads may outlive the first one, at whose end it is read.
         os.pwrite(self._report, data, 0)
         os.ftruncate(self._report, len(data))
 

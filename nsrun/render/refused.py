@@ -32,11 +32,15 @@ class Row(Protocol):
     def help(self) -> str: ...
 
 
-def table(spec: Spec, rows: Sequence[Row], more: int = 0) -> str:
-    """What was refused, a call a paragraph: the wall, how it was told, and what would allow it."""
+def table(spec: Spec, rows: Sequence[Row], more: int = 0, *, complete: bool = True) -> str:
+    """What was refused, a call a paragraph: the wall, how it was told, and what would allow it.
+
+    ``complete``: whether the tracer has seen the command's end.
+    """
+    end = "" if complete else "  the tracer has ended before the command: there may be others\n"
     if not rows:
-        return "refused: no system call of the command\n"
-    return "".join(_lines(spec, rows, more))
+        return "refused: no system call of the command\n" + end
+    return "".join(_lines(spec, rows, more)) + end
 
 
 def _lines(spec: Spec, rows: Sequence[Row], more: int) -> Iterator[str]:

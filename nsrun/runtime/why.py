@@ -46,10 +46,12 @@ class Row:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
-    """``more``: further refusals that were counted and not kept."""
+    """``more``: further refusals that were counted and not kept. ``complete``: the tracer has seen
+    the end."""
 
     rows: tuple[Row, ...]
     more: int
+    complete: bool
 
 
 def traced_plan(spec: Spec) -> tuple[Plan, int]:
@@ -108,7 +110,11 @@ def read(spec: Spec, descriptor: int) -> Report | None:
         return None
     document = json.loads(os.pread(descriptor, size, 0))
     rows = (Row(**row) for row in document["refused"])
-    return Report(rows=tuple(_with_help(spec, row) for row in rows), more=document["more"])
+    return Report(
+        rows=tuple(_with_help(spec, row) for row in rows),
+        more=document["more"],
+        complete=document["complete"],
+    )
 
 
 def _with_help(spec: Spec, row: Row) -> Row:
@@ -118,8 +124,8 @@ def _with_help(spec: Spec, row: Row) -> Row:
     name, _, rest = row.call.partition("(")
     needed = [held for held, names in BY_CAPABILITY if name in names]
     if name == "socket":
-        family = int(rest.partition(",")[0], 0)
-        needed = [(held,) for kind, held in FAMILIES if kind == family and held is not None]
+        family = rest.partition(",")[0]
+        needed = [(held,) for kind, held in FAMILIES if held and family in (str(kind), hex(kind))]
     if not needed:
         return row
     words = " or ".join(Capability(number).name for number in sorted(needed[0]))
