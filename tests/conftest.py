@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import shutil
 import tempfile
@@ -141,3 +142,12 @@ def _same_umask() -> Iterator[None]:
     before = os.umask(0o022)
     yield
     os.umask(before)
+
+
+@pytest.fixture
+def cgroups_alone() -> Iterator[None]:
+    """Control groups are the whole machine's, and so are their names: one test at a time, of all
+    that run beside each other."""
+    with Path("/tmp/nsrun-test-cgroups.lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield

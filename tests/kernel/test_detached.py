@@ -418,7 +418,9 @@ def test_a_killed_launcher_ends_the_container(c: Containers) -> None:
 
 
 def test_a_pid_of_the_time_before_is_not_believed(c: Containers) -> None:
-    c.up("true")
+    source = c.box.folder / "source"
+    source.mkdir()
+    c.up("true", mounts=[f"{source}:/srv", {"type": "proc", "target": "/proc"}])
     c.until_over()
     # As a killed monitor leaves it.
     file = c.folder() / "pid"
@@ -426,9 +428,11 @@ def test_a_pid_of_the_time_before_is_not_believed(c: Containers) -> None:
     assert c.ps()["c"]["pid"] == 0
     assert "NS607" in c("exec", "c", "--", "true").stderr
     # A start that does not come to the command: nothing wrote a new one.
-    (c.folder() / "plan").write_bytes(b"nothing")
+    source.rmdir()
     assert c("start", "c").status == 125
     assert not file.exists()
+    (c.folder() / "plan").write_bytes(b"nothing")
+    assert "NS406" in c("start", "c").stderr
 
 
 def test_a_damaged_folder_stands_in_no_way(c: Containers) -> None:

@@ -14,7 +14,7 @@ from tests.support.box import wait_for
 from tests.support.detached import Containers, is_dead
 from tests.support.requires import requires
 
-pytestmark = requires("root")
+pytestmark = [requires("root"), pytest.mark.usefixtures("cgroups_alone")]
 
 PIDS = {"pids": 20}
 

@@ -14,7 +14,7 @@ from tests.support.box import Box
 from tests.support.detached import Containers
 from tests.support.requires import requires
 
-pytestmark = requires("root")
+pytestmark = [requires("root"), pytest.mark.usefixtures("cgroups_alone")]
 
 NAMESPACES = ["user", "mount", "pid", "ipc", "uts"]
 PROC = {"type": "proc", "target": "/proc"}

@@ -16,7 +16,7 @@ from tests.support.detached import Containers
 from tests.support.hints import run_after, said
 from tests.support.requires import requires
 
-pytestmark = requires("root")
+pytestmark = [requires("root"), pytest.mark.usefixtures("cgroups_alone")]
 
 NAMESPACES = ["user", "mount", "pid", "ipc", "uts", "cgroup"]
 PROC = {"type": "proc", "target": "/proc"}

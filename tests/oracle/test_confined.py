@@ -20,7 +20,7 @@ from tests.support.host import Snapshot, snapshot
 from tests.support.requires import requires
 from tests.support.runner import Runner
 
-pytestmark = requires("strace", "root", "landlock")
+pytestmark = [requires("strace", "root", "landlock"), pytest.mark.usefixtures("cgroups_alone")]
 
 # What the command says is heard: then it has been executed.
 SPEC = """
