@@ -63,6 +63,7 @@ class Credentials:
 
     actor: Actor
     effective: frozenset[int]
+    bounding: frozenset[int]
     own_user_namespace: bool
     uids: tuple[tuple[int, int, int], ...]
     gids: tuple[tuple[int, int, int], ...]
@@ -89,6 +90,7 @@ def credentials(pid: int) -> Credentials:
             gids=list(gids) if own else None,
         ),
         effective=effective,
+        bounding=procfs.bits(status["CapBnd"]),
         own_user_namespace=own,
         uids=uids,
         gids=gids,
@@ -239,13 +241,7 @@ def _lacking(call: Refused, who: Credentials) -> Wall | None:
         return None
     name, initial = f"CAP_{wanted[0]}", wanted[1]
     if _CAP[wanted[0]] not in who.effective:
-        return Wall(
-            kind="capability",
-            why=f"it needs {name}, which the process does not have in its effective set",
-            path="capabilities",
-            help="" if initial and who.own_user_namespace else
-            f"capabilities: {{add: [{name}]}}",
-        )  # fmt: skip
+        return _not_held(name, who, useless=initial and who.own_user_namespace)
     kind = _over(call, wanted[0])
     if kind and not initial and _is_outer(call.pid, kind):
         return Wall(
@@ -264,6 +260,25 @@ def _lacking(call: Refused, who: Credentials) -> Wall | None:
     return None
 
 
+def _not_held(name: str, who: Credentials, *, useless: bool) -> Wall:
+    """``useless``: the capability would not count here if it were held."""
+    why = f"it needs {name}, which the process does not have in its effective set"
+    if _CAP[name.removeprefix("CAP_")] in who.bounding and who.actor.shown:
+        # capabilities(7): a change from uid 0 to another takes all that is effective.
+        return Wall(
+            kind="capability",
+            why=f"{why}: it is another user than root, uid {who.actor.shown}",
+            path="user",
+            help="" if useless else "root inside for what takes it",
+        )
+    return Wall(
+        kind="capability",
+        why=why,
+        path="capabilities",
+        help="" if useless else f"capabilities: {{add: [{name}]}}",
+    )
+
+
 def _over(call: Refused, capability: str) -> str:
     """The kind of the namespace over whose owner a capability is asked for, "" for others."""
     if capability.startswith("NET_"):
@@ -279,6 +294,11 @@ def _is_outer(pid: int, kind: str) -> bool:
     owner = nsfs.related(f"{folder}/{nsfs.PROC_NAMES[kind]}", Ioctl.NS_GET_USERNS)
     own = nsfs.inode(f"{folder}/user")
     return None not in (owner, own) and owner != own
+
+
+def is_chown(name: str) -> bool:
+    """A call that takes CAP_CHOWN over the file (capable_wrt_inode_uidgid)."""
+    return name in _CHOWN
 
 
 def is_owners(name: str) -> bool:

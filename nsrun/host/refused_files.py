@@ -13,11 +13,13 @@ from dataclasses import dataclass
 
 from nsrun.host import procfs
 from nsrun.host.actor import owner_words
-from nsrun.host.refused import Credentials, Refused, Wall, is_owners
+from nsrun.host.refused import Credentials, Refused, Wall, is_chown, is_owners
 from nsrun.host.syscalls import open_inside
 from nsrun.kernel.abi import LandlockAccessFs as Access
 
 _READ, _WRITE, _ENTER = 4, 2, 1
+# linux/capability.h
+_READ_SEARCH, _FOWNER = 2, 3
 _ACCMODE = os.O_ACCMODE
 # What each call makes or removes in the folder that it names a part of.
 _MAKES = {
@@ -31,6 +33,7 @@ _NODES = {
     stat.S_IFCHR: Access.MAKE_CHAR, stat.S_IFBLK: Access.MAKE_BLOCK,
     stat.S_IFIFO: Access.MAKE_FIFO, stat.S_IFSOCK: Access.MAKE_SOCK,
 }  # fmt: skip
+_ACL = "system.posix_acl_access"
 _AT_REMOVEDIR = 0x200
 _OPENS = ("open", "openat", "openat2", "creat")
 _RUNS = ("execve", "execveat")
@@ -40,11 +43,13 @@ _READS_WRITES: tuple[tuple[int, int], ...] = ((os.O_RDONLY, 4), (os.O_WRONLY, 2)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Place:
-    """``path`` inside, ``status`` of what stands there, None for nothing."""
+    """``path`` inside, ``status`` of what stands there, None for nothing. ``listed``: beside the
+    mode an access list (acl(5)) has a say."""
 
     path: str
     status: os.stat_result | None
     mount: procfs.MountLine | None
+    listed: bool = False
 
 
 class Unseen(Exception):
@@ -83,9 +88,16 @@ def _look(pid: int, root: int, path: str, *, follow: bool = True) -> _Place:
         ids = [int(ln.split()[1]) for ln in text.splitlines() if ln.startswith("mnt_id:")]
         table = procfs.mounts(str(pid))
         mount = next((m for m in table if m.ident in ids), None)
-        return _Place(path=path, status=os.fstat(fd), mount=mount)
+        return _Place(path=path, status=os.fstat(fd), mount=mount, listed=_listed(fd))
     finally:
         os.close(fd)
+
+
+def _listed(fd: int) -> bool:
+    try:
+        return _ACL in os.listxattr(f"/proc/self/fd/{fd}")
+    except OSError:
+        return False
 
 
 def _ancestors(path: str) -> list[str]:
@@ -116,9 +128,10 @@ def _of_path(call: Refused, who: Credentials, root: int, path: str) -> Wall | No
     wanted = _ENTER | _WRITE if in_folder else _wanted(call, about.status)
     return (
         _by_mode(call, who, about, wanted)
+        or _by_sticky_folder(call, who, parent, place)
         or _by_landlock(call, place, folders, in_folder=in_folder)
         or _by_mount(call, about)
-        or _by_device_rules(call, about)
+        or _by_device_rules(call, place)
     )
 
 
@@ -179,12 +192,13 @@ def _closed(who: Credentials, folder: _Place) -> Wall | None:
     status = folder.status
     if status is None or who.actor.may(status, _ENTER) or _searches(who, status):
         return None
+    if folder.listed:
+        raise Unseen
     return _mode(who, folder.path, status, "enter")
 
 
 def _searches(who: Credentials, status: os.stat_result) -> bool:
-    # CAP_DAC_READ_SEARCH
-    return 2 in who.effective and not _foreign(who, status)
+    return _READ_SEARCH in who.effective and not _foreign(who, status)
 
 
 def _foreign(who: Credentials, status: os.stat_result) -> str:
@@ -222,9 +236,13 @@ def _mode(who: Credentials, path: str, status: os.stat_result, verb: str) -> Wal
 def _by_mode(call: Refused, who: Credentials, place: _Place, wanted: int) -> Wall | None:
     status = place.status
     assert status is not None
+    if place.listed:
+        raise Unseen
+    if is_chown(call.name):
+        return _mode(who, place.path, status, "change") if _foreign(who, status) else None
     if is_owners(call.name):
-        # inode_owner_or_capable: CAP_FOWNER is 3.
-        capable = 3 in who.effective and not _foreign(who, status)
+        # inode_owner_or_capable
+        capable = _FOWNER in who.effective and not _foreign(who, status)
         if who.actor.uid == status.st_uid or capable:
             return None
         return _mode(who, place.path, status, "change")
@@ -235,6 +253,20 @@ def _by_mode(call: Refused, who: Credentials, place: _Place, wanted: int) -> Wal
             continue
         return _mode(who, place.path, status, verb)
     return None
+
+
+def _by_sticky_folder(
+    call: Refused, who: Credentials, parent: _Place, place: _Place
+) -> Wall | None:
+    """unlink(2), rename(2), EPERM: of a folder like /tmp only one's own is taken away."""
+    folder, status = parent.status, place.status
+    removes = call.name.startswith(("unlink", "rmdir", "rename"))
+    if call.errno != errno.EPERM or not removes or folder is None or status is None:
+        return None
+    capable = _FOWNER in who.effective and not _foreign(who, status)
+    if not folder.st_mode & stat.S_ISVTX or who.actor.uid in (status.st_uid, folder.st_uid):
+        return None
+    return None if capable else _mode(who, place.path, status, "remove")
 
 
 # --- Landlock ------------------------------------------------------------------------------------
@@ -297,31 +329,41 @@ def _by_landlock(
 
 def _by_device_rules(call: Refused, place: _Place) -> Wall | None:
     """Of cgroup v1, whose list can be read; that of v2 is a program."""
-    status = place.status
-    if status is None or call.errno != errno.EPERM or call.name not in _OPENS:
-        return None
-    if not stat.S_ISCHR(status.st_mode) and not stat.S_ISBLK(status.st_mode):
-        return None
-    group = _devices_folder(call.pid)
+    wanted = _device(call, place)
+    group = _devices_folder(call.pid) if wanted is not None else None
     rules = procfs.read(f"{group}/devices.list") if group is not None else None
-    if rules is None:
+    if wanted is None or rules is None:
         return None
-    kind = "c" if stat.S_ISCHR(status.st_mode) else "b"
-    wanted = {0: "r", 1: "w", 2: "rw"}.get(call.flags & _ACCMODE, "")
-    major, minor = os.major(status.st_rdev), os.minor(status.st_rdev)
+    kind, major, minor, letters = wanted
     for line in rules.splitlines():
         kinds, numbers, rights = line.split()
         first, _, second = numbers.partition(":")
         fits = first in ("*", str(major)) and second in ("*", str(minor))
-        if kinds in ("a", kind) and fits and set(wanted) <= set(rights):
+        if kinds in ("a", kind) and fits and set(letters) <= set(rights):
             return None
     return Wall(
         kind="device cgroup",
-        why=f"no line of {group}/devices.list allows {kind} {major}:{minor} {wanted}",
+        why=f"no line of {group}/devices.list allows {kind} {major}:{minor} {letters}",
         path="devices",
         target=place.path,
-        help=f"{place.path} in the list `devices`",
+        help=f"`{letters}` in the permissions of {place.path} under `devices`",
     )
+
+
+def _device(call: Refused, place: _Place) -> tuple[str, int, int, str] | None:
+    """The kind, the numbers and the letters of what is asked of a device, None for other calls."""
+    if call.errno != errno.EPERM:
+        return None
+    if call.name in ("mknod", "mknodat"):
+        at = 1 if call.name == "mknod" else 2
+        mode, number, letters = call.arguments[at], call.arguments[at + 1], "m"
+    elif call.name in _OPENS and place.status is not None:
+        mode, number = place.status.st_mode, place.status.st_rdev
+        letters = {0: "r", 1: "w", 2: "rw"}.get(call.flags & _ACCMODE, "")
+    else:
+        return None
+    kind = {stat.S_IFCHR: "c", stat.S_IFBLK: "b"}.get(stat.S_IFMT(mode))
+    return None if kind is None else (kind, os.major(number), os.minor(number), letters)
 
 
 def _devices_folder(pid: int) -> str | None:

@@ -8,6 +8,9 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import pytest
+
+from nsrun.host import cgroups
 from tests.support.box import Box
 from tests.support.host import unchanged
 from tests.support.requires import requires
@@ -127,7 +130,7 @@ def test_what_the_payload_sets_itself(box: Box, executor: str) -> None:
     assert ".yaml:" in ended.help
 
 
-def test_modes_and_device_rules(root_box: Box, executor: str) -> None:
+def test_modes_and_mounts(root_box: Box, executor: str) -> None:
     node = root_box.folder / "node"
     os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(10, 1))
     told = why(
@@ -143,6 +146,27 @@ def test_modes_and_device_rules(root_box: Box, executor: str) -> None:
     assert shadow.wall.startswith("file mode: uid 65534 may not read /etc/shadow (mode 06")
     opened = one(told, 'openat("/srv/node"')
     assert opened.wall.startswith("nodev mount: /srv/node lies on /srv/node")
+
+
+def test_device_rules_and_rights_given_up(root_box: Box, executor: str) -> None:
+    """A list of cgroup v1 is read; what a user has lost by not being root, and a sticky folder."""
+    if cgroups.look().v1.get("devices") is None:
+        pytest.skip("no hierarchy of cgroup v1 with devices")
+    other = "setpriv --reuid 65534 --clear-groups"
+    told = why(
+        root_box, executor,
+        f"echo a >/dev/zero; touch /tmp/own; {other} rm -f /tmp/own; {other} chown 1 /tmp/own", 1,
+        namespaces=["user", "mount", "pid"], mounts=[PROC, TMP],
+        devices=[{"path": "/dev/zero", "permissions": "r"}],
+    )  # fmt: skip
+    opened = one(told, 'openat("/dev/zero"')
+    assert re.fullmatch(r"device cgroup: no line of /.*/devices.list allows c 1:5 w", opened.wall)
+    assert opened.help.startswith("`w` in the permissions of /dev/zero")
+    removed = one(told, 'unlinkat("/tmp/own")')
+    assert removed.wall.startswith("file mode: uid 65534, which is ")
+    given = one(told, 'fchownat("/tmp/own")')
+    assert "it needs CAP_CHOWN" in given.wall
+    assert "another user than root, uid 65534" in given.wall
 
 
 def test_a_run_as_without_it(box: Box, executor: str) -> None:
