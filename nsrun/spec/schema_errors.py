@@ -20,17 +20,49 @@ Schema = dict[str, Any]
 
 # What other formats call it.
 SYNONYMS = {
-    "cap_add": "capabilities", "destination": "target", "dst": "target", "entrypoint": "command",
-    "environment": "env", "image": "rootfs", "mnt": "mount", "net": "network", "process": "command",
+    "destination": "target", "dst": "target", "entrypoint": "command",
+    "environment": "env", "mnt": "mount", "net": "network", "process": "command",
     "root": "rootfs", "services": "containers", "src": "source", "sysctls": "sysctl",
     "terminal": "tty", "ulimits": "rlimits", "maskedpaths": "masked_paths",
-    "nonewprivileges": "no_new_privileges", "volumes": "mounts", "working_dir": "cwd",
+    "nonewprivileges": "no_new_privileges", "working_dir": "cwd",
     "readonlypaths": "readonly_paths", "oomscoreadj": "oom_score_adj", "workdir": "cwd",
-    "mem_limit": "resources", "cpus": "resources", "pids_limit": "resources", "ports": "network",
-    "dns": "network", "extra_hosts": "network", "privileged": "profile", "tmpfs": "mounts",
     "uidmappings": "idmap", "gidmappings": "idmap", "stop_grace_period": "stop_timeout",
     "max-size": "max_size", "max-file": "max_files", "max_file": "max_files",
 }  # fmt: skip
+# What a container of docker-compose has as a key, and where a container of nsrun has it.
+ELSEWHERE = {
+    "ports": 'write `network: {ports: ["8080:80"]}`',
+    "dns": "write `network: {dns: {nameservers: [...]}}`",
+    "extra_hosts": "write `network: {hosts: {NAME: ADDRESS}}`",
+    "network_mode": "leave `network` out of `namespaces` for the caller's, or join one there",
+    "pid": "leave `pid` out of `namespaces` for the caller's, or join one there",
+    "ipc": "leave `ipc` out of `namespaces` for the caller's, or join one there",
+    "uts": "leave `uts` out of `namespaces` for the caller's, or join one there",
+    "userns_mode": "leave `user` out of `namespaces` for the caller's",
+    "mem_limit": "write `resources: {memory: 512m}`",
+    "memswap_limit": "write `resources: {memory_swap: 512m}`",
+    "cpus": "write `resources: {cpus: 1.5}`",
+    "cpuset": 'write `resources: {cpuset: {cpus: "0-1"}}`',
+    "cpu_shares": "write `resources: {cpu_weight: 100}`",
+    "pids_limit": "write `resources: {pids: 100}`",
+    "deploy": "limits are below `resources`: `resources: {memory: 512m, cpus: 1.5}`",
+    "cap_add": "write `capabilities: {add: [NET_ADMIN]}`",
+    "cap_drop": "write `capabilities: {drop: [ALL]}`",
+    "privileged": "nothing gives every right at once: name what it needs in `capabilities` and "
+    "`devices`, or `profile: none` for experiments",
+    "security_opt": "write `no_new_privileges`, `seccomp`, `apparmor` or `selinux`",
+    "tmpfs": "write `mounts: [{type: tmpfs, target: /run}]`",
+    "shm_size": "write `mounts: [{type: tmpfs, target: /dev/shm, options: [size=64m]}]`",
+    "volumes": 'write `mounts: ["./data:/data"]`',
+    "read_only": "write `rootfs: {path: ..., readonly: true}`",
+    "image": "images are not pulled: unpack it to a folder and give that as `rootfs`",
+    "build": "images are not built: give a folder with the files as `rootfs`",
+    "container_name": "write `name`",
+    "group_add": "write `user: {groups: [...]}`",
+    "stdin_open": "write `stdin: open`",
+    "restart": "a container that is started again is one of a stack: `containers: {web: {restart: "
+    "...}}`",
+}
 # The titles of the two documents themselves.
 _WHOLE = ("nsrun container", "nsrun stack")
 _TYPES = {
@@ -126,6 +158,10 @@ class Translator:
                 continue
             place = key_path(path, key)
             advice = did_you_mean(key, known, SYNONYMS)
+            if "namespaces" in known:
+                advice = ELSEWHERE.get(key, advice)
+            elif key == "test" and "start_period" in known:
+                advice = "write `command: [...]`, the words without `CMD` or `CMD-SHELL`"
             if not path and not advice and key in self.stack["$defs"]["container"]["properties"]:
                 advice = f"{quote(key)} belongs to a container of a stack, below `containers`"
             elif not advice and known:
