@@ -90,8 +90,7 @@ class _Health:
             return {}
         if stack not in self._known:
             kept = stack_store.is_kept(stack)
-            found = stack_store.read(stack, "members.json") if kept else None
-            self._known[stack] = found if isinstance(found, dict) else {}
+            self._known[stack] = stack_store.members(stack) if kept else {}
         return self._known[stack].get(container.record.name, {})
 
     def restarts(self, container: Container) -> bool:

@@ -69,8 +69,8 @@ def _require_name(stack: Stack) -> None:
     from nsrun.diag import Diagnostic, NsrunError
     from nsrun.runtime import stack_store
 
-    known = stack_store.read(stack.name, "stack.json")
-    other = known.get("file") if isinstance(known, dict) else None
+    known = stack_store.record(stack.name)
+    other = known["file"] if known is not None else None
     # A file that is no more may have been renamed to this one.
     if not other or not os.path.exists(other):
         return

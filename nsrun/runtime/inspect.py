@@ -9,7 +9,7 @@ from typing import Any
 
 from nsrun.host import procfs
 from nsrun.plan.launch import PROC_NAMES
-from nsrun.runtime.store import Container, Status, plan_of
+from nsrun.runtime.store import Container, Status, plan_needed
 
 _NEVER = "0001-01-01T00:00:00Z"
 
@@ -112,4 +112,5 @@ def _plan(container: Container) -> Any:
 
     from nsrun.plan.codec import dumps
 
-    return json.loads(dumps(plan_of(container)))
+    plan = plan_needed(container, "it is asked for; without --plan the rest is told")
+    return json.loads(dumps(plan))

@@ -93,7 +93,7 @@ def _text(text: str, pids: Mapping[str, str]) -> str:
 def _read(folder: str) -> dict[str, int]:
     try:
         data = json.loads(paths.read_file(os.path.join(folder, _FILE)) or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     is_sound = isinstance(data, dict) and all(type(pid) is int for pid in data.values())
     return data if is_sound else {}

@@ -173,7 +173,7 @@ class Supervisor:
         self.lock = stack_store.Lock(lock)
         os.set_inheritable(lock, False)
         self._listen()
-        known = stack_store.read(self.stack.name, "members.json") or {}
+        known = stack_store.members(self.stack.name)
         for member in self.stack.members:
             kept = self.kept[member.spec.name] = Kept(member=member)
             last = known.get(kept.name, {})

@@ -43,7 +43,7 @@ def remove_volumes(name: str) -> None:
     """The folders that nsrun has made for a stack, with all that is in them."""
     import shutil
 
-    known = stack_store.read(name, "stack.json") or {}
+    known = stack_store.record(name) or {}
     for folder in known.get("volumes", ()):
         shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):

@@ -1,9 +1,9 @@
 """What is known of stacks: a folder each, and the lock of the process that keeps one.
 
-    stacks/NAME/lock         held by the stack's process: it is kept up if and only if it is
-    stacks/NAME/stack.json   file, sha256, words and profiles of the last `up`
-    stacks/NAME/members.json health and restarts of each container, as they change
-    stacks/NAME/socket       asks the process: one JSON line, answered by lines
+stacks/NAME/lock         held by the stack's process: it is kept up if and only if it is
+stacks/NAME/stack.json   file, sha256, words and profiles of the last `up`
+stacks/NAME/members.json health and restarts of each container, as they change
+stacks/NAME/socket       asks the process: one JSON line, answered by lines
 """
 
 from __future__ import annotations
@@ -71,8 +71,45 @@ def read(name: str, file: str) -> Any:
     text = paths.read_file(os.path.join(folder(name), file), _LIMIT)
     try:
         return json.loads(text) if text else None
-    except ValueError:
+    # json.loads: a text of brackets alone is too deep for it.
+    except (ValueError, RecursionError):
         return None
+
+
+def record(name: str) -> dict[str, Any] | None:
+    """stack.json; None where it is not there, or what is read of it is of another type."""
+    known = read(name, "stack.json")
+    if not isinstance(known, dict):
+        return None
+    volumes = known.get("volumes", [])
+    texts = [known.get("file"), known.get("cwd"), *(volumes if isinstance(volumes, list) else [0])]
+    return known if all(map(store.is_text, texts)) else None
+
+
+def members(name: str) -> dict[str, dict[str, Any]]:
+    """By the container's name what members.json says of it, as far as it is of its type."""
+    known = read(name, "members.json")
+    if not isinstance(known, dict):
+        return {}
+    return {
+        member: {key: value for key, value in said.items() if _is_said(key, value)}
+        for member, said in known.items()
+        if isinstance(said, dict)
+    }
+
+
+def _is_said(key: str, value: object) -> bool:
+    match key:
+        case "state":
+            return isinstance(value, str)
+        case "healthy":
+            return value is None or isinstance(value, bool)
+        case "has_check":
+            return isinstance(value, bool)
+        case "restarts":
+            return type(value) is int and 0 <= value < 1 << 63
+        case _:
+            return False
 
 
 def remove(name: str) -> None:

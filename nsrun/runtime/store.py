@@ -33,6 +33,8 @@ _SHOWN = 5
 _LIMIT = 4 << 20
 # A time in nanoseconds has 19 until 2262.
 _DIGITS = 19
+_INT_MAX = (1 << 63) - 1
+_ID = re.compile(r"[0-9a-f]{1,64}")
 _ENDED = re.compile(r"[0-9]{1,19}", re.ASCII)
 
 
@@ -344,25 +346,42 @@ def _read_record(place: str) -> Record | None:
         record = Record(**values)  # type: ignore[arg-type]
     except TypeError:
         return None
-    return record if _is_sound(record) else None
+    is_its_own = record.name == os.path.basename(place)
+    return record if _is_sound(record) and is_its_own else None
 
 
 def _is_sound(record: Record) -> bool:
-    """Whether every field is of its type."""
+    """Whether every field is of its type, and what has a form is of it: ids and names are made
+    into paths, and what no system call takes has been written by nobody."""
     for known in fields(record):
         value = getattr(record, known.name)
         match known.type:
-            case "bool" | "int" | "str":
+            case "bool":
+                sound = isinstance(value, bool)
+            case "int":
                 # True is an int in Python.
-                sound = type(value).__name__ == known.type
+                sound = type(value) is int and 0 <= value <= _INT_MAX
+            case "str":
+                sound = is_text(value)
             case "tuple[str, ...]":
-                sound = isinstance(value, tuple) and all(isinstance(one, str) for one in value)
+                sound = isinstance(value, tuple) and all(map(is_text, value))
             case _:
                 sound = isinstance(value, dict) and all(
-                    isinstance(one, str) for one in value.values()
+                    is_text(name) and is_text(one) for name, one in value.items()
                 )
         if not sound:
             return False
+    return _ID.fullmatch(record.id) is not None and "/" not in record.stack + record.service
+
+
+def is_text(value: object) -> bool:
+    """Whether it is a text that a system call could have been given."""
+    if not isinstance(value, str) or "\0" in value:
+        return False
+    try:
+        os.fsencode(value)
+    except UnicodeEncodeError:
+        return False
     return True
 
 

@@ -35,9 +35,9 @@ _STACK_TIMEOUT = 300
 def unit(name: str) -> str:
     """The unit of a stack, or of a container that was left running. Raises NsrunError (NS605)."""
     program = native.find() or shutil.which("nsrun") or os.path.abspath(sys.argv[0])
-    known = stack_store.read(name, "stack.json")
+    known = stack_store.record(name)
     words: tuple[str, ...]
-    if isinstance(known, dict):
+    if known is not None:
         what, folder, timeout = "stack", known["cwd"], _STACK_TIMEOUT
         words = ("up", known["file"])
     else:
