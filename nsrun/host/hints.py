@@ -44,6 +44,7 @@ _TABLE: tuple[_Row, ...] = (
         for call in hints_confined.CALLS
     ),
     _Row(_MOUNTS, ("EPERM",), hints_confined.by_landlock),
+    _Row(_MOUNTS, ("EPERM", "EACCES"), hints_confined.by_label),
     _Row(("execve",), ("ENOENT",), hints_exec.not_found),
     _Row(("execve",), ("EACCES",), hints_exec.not_executable),
     _Row(("execve",), ("ENOEXEC",), hints_exec.not_a_program),

@@ -44,6 +44,8 @@ CALLS = (*_INVALID, *_INVALID_WITH_RIGHT, "unshare")
 # landlock_restrict_self(2), E2BIG: as many rulesets may lie over each other.
 _LAYERS_MAX = 16
 _PR_SET_NO_NEW_PRIVS = 38
+# Those that give processes labels.
+_MODULES = {"apparmor": "AppArmor", "selinux": "SELinux", "smack": "Smack", "tomoyo": "TOMOYO"}
 _FILTERED = "2"
 
 
@@ -95,6 +97,25 @@ def by_landlock(args: Args, context: HintContext) -> Hint | None:
         (f"nsrun itself runs under {what}, under which no mount can be changed",),
         ("start nsrun outside of that sandbox",),
     )
+
+
+def by_label(args: Args, context: HintContext) -> Hint | None:
+    """Who has all rights over namespaces of its own is refused there by a security module alone,
+    where neither a filter nor Landlock does it. Which one, its label says (lsm(7))."""
+    del args, context
+    label = (procfs.read("/proc/self/attr/current") or "").strip("\0\n ")
+    if label in ("", "unconfined") or layers() or procfs.status().get("Seccomp") == _FILTERED:
+        return None
+    answer = trial.errno_of(_change_mounts, int(_NAMESPACES))
+    if answer not in (errno.EPERM, errno.EACCES):
+        return None
+    active = (procfs.read("/sys/kernel/security/lsm") or "").strip().split(",")
+    module = next((_MODULES[name] for name in active if name in _MODULES), "a security module")
+    return Hint(
+        (f"nsrun itself is confined by {module} as {label}, and may change no mount even in "
+         "namespaces of its own",),
+        (f"start nsrun outside of that confinement, or let {label} mount",),
+    )  # fmt: skip
 
 
 def _change_mounts() -> None:

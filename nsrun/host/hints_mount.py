@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 
 from nsrun.host import procfs, traced, trial
 from nsrun.host.hint import Args, Hint, HintContext, number, text
-from nsrun.kernel.abi import OpenTreeFlag
+from nsrun.kernel.abi import CloneFlag, OpenTreeFlag
 
 _WHOLE = 4294967295
 # mount_attr's names and mountinfo's words for what can be locked (mount_namespaces(7)).
@@ -218,12 +219,21 @@ def too_revealing(args: Args, context: HintContext) -> Hint | None:
     hiding = [m.target for m in procfs.mounts() if m.target.startswith(("/proc/", "/sys/"))]
     # Mounts on folders that are empty for good hide nothing (fs/proc: proc_create_mount_point).
     hiding = [t for t in hiding if not t.startswith(("/sys/fs/", "/sys/kernel/", "/proc/sys/fs/"))]
-    if not hiding:
+    if not hiding or not _refused_again(args, context):
         return None
     return Hint(
         (f"parts of the outer /proc or /sys are hidden ({hiding[0]} is a mount)",),
         ("run the outer container with masked_paths: none and readonly_paths: none",),
     )
+
+
+def _refused_again(args: Args, context: HintContext) -> bool:
+    """Whether new namespaces that own all that the file system shows are refused it as well."""
+    step = traced.made_by(context, text(args, 0))
+    fstype = text(step[1], 0) if step is not None else "proc"
+    owned = CloneFlag.CLONE_NEWPID if fstype == "proc" else CloneFlag.CLONE_NEWNET
+    kinds = CloneFlag.CLONE_NEWUSER | CloneFlag.CLONE_NEWNS | owned
+    return trial.errno_of(trial.mount_filesystem(fstype), int(kinds)) == errno.EPERM
 
 
 def _is_proc_or_sysfs(args: Args, context: HintContext) -> bool:

@@ -77,6 +77,17 @@ def make_filesystem(fstype: str) -> Callable[[], object]:
     return trial
 
 
+def mount_filesystem(fstype: str) -> Callable[[], object]:
+    """As :func:`make_filesystem`, and a mount of it that is attached nowhere (fsmount(2))."""
+
+    def trial() -> None:
+        fd = syscall("fsopen", os.fsencode(fstype), 1)
+        syscall("fsconfig", fd, 6, 0, 0, 0)
+        syscall("fsmount", fd, 1, 0)
+
+    return trial
+
+
 def look_at(path: str) -> Callable[[], object]:
     """open(2) with O_PATH: every folder on the way can be searched."""
     return lambda: os.open(path, os.O_PATH | os.O_CLOEXEC)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from nsrun.host import hints_confined, procfs
+from nsrun.host import hints_confined, procfs, trial
 from nsrun.host.hints import explain
 from tests.support.box import Box
 from tests.support.hints import said
@@ -78,3 +78,16 @@ def test_another_call_than_the_filters(box: Box) -> None:
     found = said(runner.run(box.spec(command=["/nowhere"], **KEYS)))
     assert "/nowhere does not exist" in found.why, found.text
     assert "seccomp" not in found.text
+
+
+@pytest.mark.parametrize(("answer", "told"), [(13, True), (1, True), (0, False), (None, False)])
+def test_a_label(monkeypatch: pytest.MonkeyPatch, answer: int | None, told: bool) -> None:
+    """Where the machine has such a module or not: what it shows is made up."""
+    files = {"/proc/self/attr/current": "docker-default (enforce)\n"}
+    files["/sys/kernel/security/lsm"] = "capability,landlock,apparmor"
+    monkeypatch.setattr(procfs, "read", files.get)
+    monkeypatch.setattr(procfs, "status", lambda: {"Seccomp": "0"})
+    monkeypatch.setattr(hints_confined, "layers", lambda: 0)
+    monkeypatch.setattr(trial, "errno_of", lambda *_: answer)
+    why, _ = explain("mount", "EACCES", ("none", "/", "", 0, ""))
+    assert ("confined by AppArmor as docker-default (enforce)" in str(why)) is told
