@@ -9,17 +9,11 @@ import multiprocessing
 import os
 import sys
 
+from tests.sim.each import sweep_one
 from tests.sim.known import is_known
 from tests.sim.plans import plans
-from tests.sim.replays import Tally, sweep
+from tests.sim.replays import Tally
 from tests.sim.table import table
-
-
-def _one(name: str) -> tuple[str, dict[str, Tally]]:
-    """In a process of its own: the replaced modules are one set a process."""
-    tallies: dict[str, Tally] = {}
-    sweep(dict(plans())[name], tallies)
-    return name, tallies
 
 
 def main(part: str = "") -> int:
@@ -27,7 +21,7 @@ def main(part: str = "") -> int:
     total: dict[tuple[str, str], Tally] = {}
     bad = 0
     with multiprocessing.get_context("spawn").Pool(os.cpu_count()) as pool:
-        for name, tallies in pool.imap_unordered(_one, names):
+        for name, tallies in pool.imap_unordered(sweep_one, names):
             for fault, tally in tallies.items():
                 line = total.setdefault((fault, "simulated"), Tally())
                 unknown = [f for f in tally.findings if not is_known(name, f)]
