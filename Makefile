@@ -68,11 +68,12 @@ sweep: setup
 soak: setup
 	@tools/soak $(SOAK)
 
-# What reads specs against texts made to hurt, then the native loader and executor against strangers'
-# bytes: ten minutes each, FUZZ_SECONDS=... for others.
+# What reads specs against texts made to hurt, what reads strangers' bytes guided by coverage (atheris,
+# six targets), the native loader and executor against strangers' plans: ten minutes each, FUZZ_SECONDS=... for others.
 FUZZ_SECONDS ?= 600
 fuzz: setup
 	@$(VENV)/bin/python -m tools.fuzz_front $(FUZZ_SECONDS)
+	@$(VENV)/bin/python -m tools.fuzz_guided $(FUZZ_SECONDS)
 	@tools/fuzz $(FUZZ_SECONDS)
 
 # Beside other tools, in one run, into docs/benchmarks.md; BENCH=--quick for a try. As root.

@@ -243,7 +243,8 @@ def _ranges(wanted: Filter, architecture: str) -> list[Range]:
                 # Rules about one call do not contradict each other: the first is as good as any.
                 known = answers.get(number, rule.action)
                 answers[number] = None if rule.conditions or known is None else known
-    newest = max(wanted.newest or 0, *answers)
+    # A profile may come to no rule at all: by its `includes`, or by names of other architectures.
+    newest = max((wanted.newest or 0, *answers))
     ranges: list[Range] = []
     if architecture in _WITH_TABLE:
         for number in range(newest + 1):
