@@ -84,7 +84,7 @@ bench: setup
 
 check: setup
 	$(VENV)/bin/ruff check nsrun tests tools bench
-	$(VENV)/bin/mypy --strict nsrun bench tests/support tests/soak tools/fuzz_corpus.py tools/fuzz_front.py $(wildcard tools/gen_*.py)
+	$(VENV)/bin/mypy --strict nsrun bench tests/support tests/soak tools/fuzz_corpus.py tools/fuzz_front.py tools/fuzz_guided.py $(wildcard tools/gen_*.py)
 	@for tool in tools/gen_*.py; do echo "$$tool --check"; $(VENV)/bin/python "$$tool" --check || exit 1; done
 
 generate: setup

@@ -27,7 +27,6 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGES = ROOT / "build" / "fuzz" / "packages"
@@ -194,20 +193,18 @@ _STATE = ("container.json", "members.json", "pid", "exit", "oom", "plan")
 
 
 def _state() -> Target:
-    import tempfile
-
     from nsrun import cli
     from nsrun.runtime import inspect, stack_store, store  # noqa: F401
 
-    top = tempfile.TemporaryDirectory(prefix="nsrun-fuzz-")
-    web = Path(top.name, "containers", "web")
-    shop = Path(top.name, "stacks", "shop")
+    # libFuzzer ends the process without a word to Python: below /tmp it would be left behind.
+    web = KEPT / "state" / "folder" / "containers" / "web"
+    shop = KEPT / "state" / "folder" / "stacks" / "shop"
     for folder in (web, shop):
-        folder.mkdir(parents=True)
+        folder.mkdir(parents=True, exist_ok=True)
     store.folder = lambda environ=os.environ: str(web.parent)
     stack_store.is_kept = lambda name: True
 
-    def target(data: bytes, top: Any = top) -> None:
+    def target(data: bytes) -> None:
         """The first byte says which file it is."""
         name = _STATE[data[0] % len(_STATE)] if data else _STATE[0]
         (web / "container.json").write_text(json.dumps(_SOUND))
@@ -219,7 +216,7 @@ def _state() -> Target:
                 cli.carry_out(words)
                 out.flush()
                 err.flush()
-            said = err.buffer.getvalue()  # type: ignore[attr-defined]
+            said = err.buffer.getvalue()
             if b"NS003" in said:
                 raise AssertionError(said.decode())
         place.unlink()
