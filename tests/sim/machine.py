@@ -366,7 +366,8 @@ class Coroutine:
         self._started = False
 
     def inside(self) -> bool:
-        return threading.get_ident() == self._thread.ident
+        # By the object: the number of a thread that has ended is given again.
+        return threading.current_thread() is self._thread
 
     def resume(self) -> None:
         if not self._started:
