@@ -152,11 +152,13 @@ class _Run:
         )
 
     def _close(self) -> None:
-        """Close every descriptor that a register still holds."""
+        """Close every descriptor that a register still holds, and those of processes that were
+        handed over after the launcher had failed, which no register has taken."""
         for holder in self._track.held:
             holder.release()
         held = self._track.registers.descriptors()
-        for fd in {fd for name, fd in held.items() if name not in self._track.closed}:
+        open_ = {fd for name, fd in held.items() if name not in self._track.closed}
+        for fd in open_.union(self._track.processes, self._track.holders):
             with contextlib.suppress(OSError):
                 os.close(fd)
 
