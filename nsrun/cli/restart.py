@@ -30,7 +30,8 @@ def main(args: argparse.Namespace) -> int:
 
     def again(container: Container) -> None:
         stack_store.tell(container, stack_store.AWAIT)
-        life.stop(container, args.time)
+        # Who keeps its stack may have started it just before it was told.
+        life.stop(store.load(container.folder) or container, args.time)
         life.until_unlocked(container)
         found = store.load(container.folder)
         if found is not None:

@@ -47,9 +47,7 @@ def stop(container: Container, timeout: float | None = None) -> int | None:
     return stop_all([container], timeout)[0]
 
 
-def stop_all(
-    containers: Sequence[Container], timeout: float | None = None
-) -> list[int | None]:
+def stop_all(containers: Sequence[Container], timeout: float | None = None) -> list[int | None]:
     """As :func:`stop`, of several at once: all are told before one is waited for."""
     told = [_told(container) for container in containers]
     try:
@@ -68,7 +66,7 @@ def _told(container: Container) -> Monitor | None:
         return None
     try:
         monitor = Monitor(container)
-        _resume(container)
+        resume(container)
         monitor.stop(signal.SIGTERM)
     except ConnectionError:
         return None
@@ -89,7 +87,7 @@ def _awaited(container: Container, monitor: Monitor, timeout: float | None) -> i
     return status
 
 
-def _resume(container: Container) -> None:
+def resume(container: Container) -> None:
     """A stopped process handles no signal but SIGKILL and SIGCONT."""
     if container.status is Status.PAUSED:
         unpause(container)

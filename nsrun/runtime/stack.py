@@ -28,13 +28,14 @@ from nsrun.runtime.logs import Reader
 from nsrun.runtime.stack_changes import (
     Changes,
     bridges_of,
+    joined,
     network_name,
     network_plan,
     plan_changes,
 )
 from nsrun.runtime.stack_down import Say, end, remove_volumes, take_down
 from nsrun.runtime.stack_member import BACKOFF, BACKOFF_MAX, STEADY, Kept, State, hopeless
-from nsrun.runtime.stack_watched import write_watched
+from nsrun.runtime.stack_watched import joins, write_watched
 from nsrun.runtime.store import Record
 from nsrun.spec.stack import Condition, Stack
 
@@ -138,8 +139,9 @@ class Supervisor:
             end(container)
         if changes.networks_changed:
             self._networks()
-        for member in self.stack.members:
-            self.kept[member.spec.name] = Kept(member=member)
+        wanted = {m.spec.name: m for m in self.stack.members}
+        for name, member in wanted.items():
+            self.kept[name] = Kept(member=member, joins=frozenset(joined(member, wanted)))
         for name in changes.same:
             self._adopt(self.kept[name])
         for name in changes.renamed:
@@ -174,8 +176,10 @@ class Supervisor:
         os.set_inheritable(lock, False)
         self._listen()
         known = stack_store.members(self.stack.name)
+        joined_by = joins(self.stack.name)
         for member in self.stack.members:
-            kept = self.kept[member.spec.name] = Kept(member=member)
+            kept = Kept(member=member, joins=joined_by.get(member.spec.name, frozenset()))
+            self.kept[kept.name] = kept
             last = known.get(kept.name, {})
             kept.restarts = last.get("restarts", 0)
             found = store.load(os.path.join(store.folder(), kept.name))
@@ -313,7 +317,7 @@ class Supervisor:
             key.data()
         now = time.monotonic()
         for kept in self.kept.values():
-            if kept.again_at is not None and kept.again_at <= now:
+            if (kept.again_at is not None and kept.again_at <= now) or self._may_follow(kept):
                 self._again(kept)
             if kept.check is not None and kept.runs:
                 self._look(kept)
@@ -375,6 +379,11 @@ class Supervisor:
             kept.state = kept.held
             self.write_members()
             return
+        if kept.follows and not self.ending:
+            # By the end of this turn, or once the other one runs that it joins.
+            kept.state = State.RESTARTING
+            self.write_members()
+            return
         wanted = restart.policy == "always" or (restart.policy == "on-failure" and status != 0)
         if self.ending or not wanted or (restart.max is not None and kept.restarts >= restart.max):
             self.write_members()
@@ -387,7 +396,9 @@ class Supervisor:
 
     def _again(self, kept: Kept) -> None:
         kept.again_at = None
-        kept.restarts += 1
+        # Who follows another has not failed: its own policy's `max` is not used up by that.
+        follows, kept.follows = kept.follows, False
+        kept.restarts += not follows
         container = store.load(os.path.join(store.folder(), kept.name))
         if container is None:
             kept.state = State.FAILED
@@ -398,6 +409,9 @@ class Supervisor:
         try:
             status = detached.again(container).status
         except NsrunError as error:
+            if follows and self._is_behind(kept):
+                kept.follows = True
+                return
             self.report(error.diagnostics)
             status = 125
         if status:
@@ -405,7 +419,39 @@ class Supervisor:
             self._ended(kept, 125)
             return
         self._adopt(kept)
+        self._restart_joiners(kept)
         self.write_members()
+
+    def _restart_joiners(self, kept: Kept) -> None:
+        """A container has begun anew, and with it its namespaces: who shares them and still runs
+        has those of its last life, and is restarted. Its end is heard of as any other is."""
+        for other in self.kept.values():
+            if not kept.runs or kept.name not in other.joins or not other.runs:
+                continue
+            if other.held is not None or other.monitor is None:
+                continue
+            other.follows = True
+            self.say(other.name, f"follows {kept.name}")
+            # It has ended just now, or is gone: what its monitor's end says is heard next.
+            with contextlib.suppress(ConnectionError, NsrunError):
+                life.resume(store.find(other.name))
+                other.monitor.stop(signal.SIGTERM)
+
+    def _may_follow(self, kept: Kept) -> bool:
+        """Whether one that follows has ended, and none that it joins is on its way."""
+        if not kept.follows or kept.state is not State.RESTARTING or self.ending:
+            return False
+        others = [self.kept[name] for name in kept.joins if name in self.kept]
+        restarting = State.RESTARTING
+        return not any(o.follows or restarting in (o.state, o.held) for o in others)
+
+    def _is_behind(self, kept: Kept) -> bool:
+        """Whether one that it joins has ended again, and that is still to be heard."""
+        for name in kept.joins:
+            found = store.load(os.path.join(store.folder(), name))
+            if name in self.kept and self.kept[name].runs and not (found and found.alive):
+                return True
+        return False
 
     def _look(self, kept: Kept) -> None:
         assert kept.check is not None
@@ -499,11 +545,11 @@ class Supervisor:
             return
         if word != stack_store.ADOPT:
             kept.held = State.EXITED if word == stack_store.HOLD else State.RESTARTING
-            kept.again_at = None
+            kept.again_at, kept.follows = None, False
             if not kept.runs:
                 kept.state = kept.held
         else:
-            kept.held, kept.backoff = None, BACKOFF
+            kept.held, kept.backoff, kept.follows = None, BACKOFF, False
             if kept.check is not None:
                 kept.check.stop()
                 kept.check = None
@@ -511,6 +557,7 @@ class Supervisor:
             # Whoever started it may have removed it again.
             with contextlib.suppress(NsrunError):
                 self._adopt(kept)
+                self._restart_joiners(kept)
         self.write_members()
 
     # --- going down --------------------------------------------------------------------------

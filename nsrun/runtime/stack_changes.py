@@ -53,7 +53,7 @@ def plan_changes(stack: Stack) -> Changes:
         container = present.get(name)
         if container is None or not container.alive or not networks_same:
             continue
-        if _joined(member, wanted) - set(same):
+        if joined(member, wanted) - set(same):
             # Its pid will be another one, and the namespaces that it shares.
             continue
         logging = member.spec.logging
@@ -81,13 +81,13 @@ def plan_changes(stack: Stack) -> Changes:
     )
 
 
-def _joined(member: Member, wanted: Mapping[str, Member]) -> set[str]:
+def joined(member: Member, wanted: Mapping[str, Member]) -> set[str]:
     """The containers of the stack whose namespaces a member shares, or has an interface's other
     end in."""
-    joined = {n.join_container or "" for n in member.spec.namespaces}
+    others = {n.join_container or "" for n in member.spec.namespaces}
     if member.spec.network is not None:
-        joined |= {i.peer.container or "" for i in member.spec.network.interfaces}
-    return joined.intersection(wanted)
+        others |= {i.peer.container or "" for i in member.spec.network.interfaces}
+    return others.intersection(wanted)
 
 
 def _differs(container: Container, plan: Plan, unknown: set[str] | None = None) -> set[str] | None:

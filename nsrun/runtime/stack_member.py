@@ -30,7 +30,8 @@ class Kept:
     """A member and how it is now. ``status``: its last exit status; times are monotonic seconds.
 
     ``healthy`` is None where it has no healthcheck or none has ended yet. ``held``: what it is when
-    it ends, where that is somebody's command and no matter of its restart policy.
+    it ends, where that is somebody's command and no matter of its restart policy. ``joins``: the
+    containers whose namespaces it shares; ``follows``: it is restarted because one of them was.
     """
 
     member: Member
@@ -45,6 +46,8 @@ class Kept:
     check: Check | None = None
     healthy: bool | None = None
     held: State | None = None
+    joins: frozenset[str] = frozenset()
+    follows: bool = False
 
     @property
     def name(self) -> str:

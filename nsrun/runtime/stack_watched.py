@@ -6,18 +6,21 @@ from dataclasses import asdict
 from typing import Any
 
 from nsrun.runtime import stack_store
+from nsrun.runtime.stack_changes import joined
 from nsrun.spec.model import Spec
 from nsrun.spec.stack import Healthcheck, Member, Restart, Stack
 
 
 def write_watched(stack: Stack) -> None:
     """What a process has to know that keeps the stack, and is never to plan it."""
+    wanted = {m.spec.name: m for m in stack.members}
     data = [
         {
             "name": m.spec.name,
             "service": m.service,
             "restart": asdict(m.restart),
             "healthcheck": asdict(m.healthcheck) if m.healthcheck is not None else None,
+            "joins": sorted(joined(m, wanted)),
         }
         for m in stack.members
     ]
@@ -42,6 +45,13 @@ def watched(name: str) -> Stack:
             for one in data
         ),
     )
+
+
+def joins(name: str) -> dict[str, frozenset[str]]:
+    """By a container's name those whose namespaces it shares, as :func:`write_watched` has it."""
+    # An older nsrun wrote none.
+    data = stack_store.read(name, "watched.json") or []
+    return {one["name"]: frozenset(one.get("joins", ())) for one in data}
 
 
 def _healthcheck(data: dict[str, Any] | None) -> Healthcheck | None:

@@ -353,6 +353,44 @@ def test_who_joins_another_is_made_anew_with_it(stacks: Stacks) -> None:
     assert os.readlink(f"/proc/{web}/ns/net") == os.readlink(f"/proc/{db}/ns/net")
 
 
+def test_who_joins_another_is_restarted_with_it(stacks: Stacks) -> None:
+    """By its restart policy, by name, and along a chain; it kept the namespaces of what was."""
+    joined = ["mount", "pid", {"type": "network", "container": "db"}]
+    chained = ["mount", "pid", {"type": "network", "container": "web"}]
+    containers = {
+        "chain": member(namespaces=chained, init=True),
+        "web": member(namespaces=joined, init=True),
+        "db": member(init=True, restart="always"),
+        "alone": member(init=True),
+    }
+    assert stacks.up(containers=containers).status == 0
+
+    def pids() -> dict[str, int]:
+        return {name: one.get("pid") or 0 for name, one in stacks.ps().items()}
+
+    def share(before: dict[str, int]) -> bool:
+        now = pids()
+        names = ("shop-db", "shop-web", "shop-chain")
+        if not all(now[name] and now[name] != before[name] for name in names):
+            return False
+        try:
+            return len({os.readlink(f"/proc/{now[name]}/ns/net") for name in names}) == 1
+        except FileNotFoundError:
+            return False
+
+    begun = pids()
+    for words in (("kill", "shop-db"), ("restart", "shop-db"), ("restart", "shop-db", "shop-web")):
+        before = pids()
+        assert stacks.runner.run(*words).status == 0
+        assert wait_for(lambda: share(before), 15), (words, stacks.ps())  # noqa: B023
+    assert pids()["shop-alone"] == begun["shop-alone"]
+    assert stacks.ps()["shop-web"]["restarts"] == 0
+    # Who was stopped by name stays so.
+    assert stacks.runner.run("stop", "shop-chain").status == 0
+    assert stacks.runner.run("restart", "shop-web").status == 0
+    assert stacks.ps()["shop-chain"]["status"] == "exited"
+
+
 def test_one_that_is_stopped_by_name_stays_stopped(stacks: Stacks) -> None:
     def state() -> str:
         text = Path("/run/nsrun/stacks/shop/members.json").read_text()
