@@ -418,6 +418,8 @@ class Supervisor:
             kept.since = time.monotonic()
             self._ended(kept, 125)
             return
+        if follows:
+            events.note(events.of(container.record, "restart"))
         self._adopt(kept)
         self._restart_joiners(kept)
         self.write_members()

@@ -391,6 +391,45 @@ def test_who_joins_another_is_restarted_with_it(stacks: Stacks) -> None:
     assert stacks.ps()["shop-chain"]["status"] == "exited"
 
 
+def test_the_events_of_a_stack(stacks: Stacks) -> None:
+    """Of one that fails, of one whose health changes, of one that follows, and of the stack."""
+    tmp = {"type": "tmpfs", "target": "/tmp"}
+    containers = {
+        "db": member(
+            init=True,
+            mounts=[*BASE["mounts"], tmp],
+            healthcheck={"command": ["test", "!", "-e", "/tmp/ill"], "interval": "0.1s",
+                         "retries": 1},
+        ),
+        "web": member(namespaces=["mount", "pid", {"type": "network", "container": "db"}],
+                      init=True, depends_on={"db": {"condition": "healthy"}}),
+        "bad": member(command="exit 3", restart={"policy": "on-failure", "max": 1}),
+    }  # fmt: skip
+
+    def told(service: str) -> list[str]:
+        words = ("events", "--filter", "stack=shop", "--format", "json")
+        found = [json.loads(line) for line in stacks.runner.run(*words).ok().splitlines()]
+        of = [(e["Action"], e["Actor"]["Attributes"]) for e in found]
+        return [
+            f"{action} {known['exitCode']}" if action == "die" else action
+            for action, known in of
+            if known.get("service", known.get("name")) == service
+        ]
+
+    assert stacks.up(containers=containers).status == 0
+    failed = ["create", "start", "die 3", "start", "die 3"]
+    assert wait_for(lambda: told("bad") == failed), told("bad")
+    assert stacks.runner.run("exec", "shop-db", "--", "touch", "/tmp/ill").status == 0
+    sick = ["create", "start", "health_status: healthy", "health_status: unhealthy"]
+    assert wait_for(lambda: [a for a in told("db") if not a.startswith("exec")] == sick), told("db")
+    assert stacks.runner.run("restart", "shop-db").status == 0
+    follows = ["create", "start", "die 143", "start", "restart"]
+    assert wait_for(lambda: told("web") == follows), told("web")
+    assert stacks.down().status == 0
+    assert told("web") == [*follows, "die 143", "stop", "destroy"]
+    assert told("shop") == ["start", "stop"]
+
+
 def test_one_that_is_stopped_by_name_stays_stopped(stacks: Stacks) -> None:
     def state() -> str:
         text = Path("/run/nsrun/stacks/shop/members.json").read_text()
