@@ -82,6 +82,7 @@ def _member(stack: Stack, name: str) -> str:
 
 def _dry_run(stack: Stack) -> int:
     from nsrun.runtime.stack_changes import plan_changes
+    from nsrun.runtime.stack_watched import kept_otherwise
 
     changes = plan_changes(stack)
     if changes.networks_changed:
@@ -94,9 +95,11 @@ def _dry_run(stack: Stack) -> int:
     for container in changes.removed:
         if container.record.name not in kept and not container.record.service.startswith("("):
             print(f"remove {container.record.name}")
+    otherwise = kept_otherwise(stack)
     for name in changes.same:
-        renamed = name in changes.renamed
-        print(f"keep {name}" + (", with the new names in its /etc/hosts" if renamed else ""))
+        new = ["names in its /etc/hosts"] if name in changes.renamed else []
+        new += otherwise.get(name, ())
+        print(f"keep {name}" + (f", with the new {' and '.join(new)}" if new else ""))
     return 0
 
 

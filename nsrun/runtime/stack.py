@@ -151,6 +151,8 @@ class Supervisor:
             self._turn()
         if self.ending:
             raise Failed
+        # Also in the foreground: who takes over and cannot plan gives back what is known here.
+        write_watched(self.stack)
         self.write_members()
         events.note(events.of_stack(self.stack.name, "start"))
 

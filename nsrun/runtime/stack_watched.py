@@ -47,6 +47,26 @@ def watched(name: str) -> Stack:
     )
 
 
+def kept_otherwise(stack: Stack) -> dict[str, tuple[str, ...]]:
+    """By a container's name what a process that keeps the stack does otherwise than it does now:
+    keys of the spec, of which no plan knows."""
+    try:
+        known = {m.spec.name: m for m in watched(stack.name).members}
+    except (KeyError, TypeError, AttributeError):
+        # Damaged: `up` writes it anew.
+        return {}
+    found: dict[str, tuple[str, ...]] = {}
+    for member in stack.members:
+        last = known.get(member.spec.name)
+        if last is not None:
+            pairs = (
+                ("healthcheck", member.healthcheck != last.healthcheck),
+                ("restart", member.restart != last.restart),
+            )
+            found[member.spec.name] = tuple(key for key, differs in pairs if differs)
+    return found
+
+
 def joins(name: str) -> dict[str, frozenset[str]]:
     """By a container's name those whose namespaces it shares, as :func:`write_watched` has it."""
     # An older nsrun wrote none.

@@ -391,6 +391,27 @@ def test_who_joins_another_is_restarted_with_it(stacks: Stacks) -> None:
     assert stacks.ps()["shop-chain"]["status"] == "exited"
 
 
+def test_what_no_plan_knows_is_changed_without_a_new_start(stacks: Stacks) -> None:
+    assert stacks.up(containers={"db": member(init=True), "web": member()}).status == 0
+    before = {name: one["pid"] for name, one in stacks.ps().items()}
+    check = {"command": ["true"], "interval": "0.1s"}
+    containers = {
+        "db": member(init=True, healthcheck=check, restart="always"),
+        "web": member(depends_on={"db": {"condition": "healthy"}}),
+    }
+    file = stacks.write(containers=containers)
+    dry = ("up", "--dry-run", file)
+    assert stacks.runner.run(*dry).ok() == (
+        "keep shop-db, with the new healthcheck and restart\nkeep shop-web\n"
+    )
+    assert stacks.up(containers=containers).status == 0
+    assert stacks.runner.run(*dry).ok() == "keep shop-db\nkeep shop-web\n"
+    assert {name: one["pid"] for name, one in stacks.ps().items()} == before
+    assert wait_for(lambda: stacks.ps()["shop-db"].get("health") == "healthy")
+    assert stacks.runner.run("kill", "shop-db").status == 0
+    assert wait_for(lambda: stacks.ps()["shop-db"]["restarts"] == 1)
+
+
 def test_the_events_of_a_stack(stacks: Stacks) -> None:
     """Of one that fails, of one whose health changes, of one that follows, and of the stack."""
     tmp = {"type": "tmpfs", "target": "/tmp"}
