@@ -187,6 +187,10 @@ _Static_assert(__NR_execve == 59, "nsrun/kernel/abi.py: execve");
 #ifdef __NR_execveat
 _Static_assert(__NR_execveat == 322, "nsrun/kernel/abi.py: execveat");
 #endif
+#define NR_exit 60
+#ifdef __NR_exit
+_Static_assert(__NR_exit == 60, "nsrun/kernel/abi.py: exit");
+#endif
 #define NR_exit_group 231
 #ifdef __NR_exit_group
 _Static_assert(__NR_exit_group == 231, "nsrun/kernel/abi.py: exit_group");
@@ -621,6 +625,10 @@ _Static_assert(__NR_execve == 221, "nsrun/kernel/abi.py: execve");
 #define NR_execveat 281
 #ifdef __NR_execveat
 _Static_assert(__NR_execveat == 281, "nsrun/kernel/abi.py: execveat");
+#endif
+#define NR_exit 93
+#ifdef __NR_exit
+_Static_assert(__NR_exit == 93, "nsrun/kernel/abi.py: exit");
 #endif
 #define NR_exit_group 94
 #ifdef __NR_exit_group

@@ -26,6 +26,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "dup3": (292, 24),
     "execve": (59, 221),
     "execveat": (322, 281),
+    "exit": (60, 93),
     "exit_group": (231, 94),
     "fallocate": (285, 47),
     "fchdir": (81, 50),

@@ -48,7 +48,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         items[:] = [item for item in items if item not in left_out]
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(scope="module", autouse=True)
 def machine(_own_mounts: None) -> Iterator[None]:  # noqa: F811
     """Sysctls, mounts, links, tables of nftables and control groups are those of before."""
     before = _look()

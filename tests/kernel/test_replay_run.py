@@ -481,7 +481,7 @@ def test_a_child_killed_before_its_command(waits_for: str) -> None:
 
 
 def test_a_child_that_exits_before_its_command() -> None:
-    outcome = run(command(call("exit_group", 9), *sh("true")))
+    outcome = run(command(call("exit", 9), *sh("true")))
     assert outcome.failure is not None
     assert (outcome.failure.kind, outcome.failure.value) == (Kind.ENDED, 9)
     assert outcome.failure.address == "c1"
