@@ -29,10 +29,22 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     Path(path).unlink(missing_ok=True)
 
 
+# Ten seconds for each executor: the native one is the one that users run. The Python one is swept by
+# `make sweep`, and on the simulated machine by tests/sim.
+_NATIVE = ("test_a_fault_at_every_step_of_the_quickstart", "test_a_fault_at_the_steps_of_a_network")
+
+
+def _is_slow(item: pytest.Item) -> bool:
+    if item.get_closest_marker("sweep"):
+        return True
+    named = item.nodeid.rpartition("::")[2]
+    return named.startswith(_NATIVE) and "[python" in named
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if os.environ.get("NSRUN_SWEEP") == "1":
         return
-    slow = [item for item in items if item.get_closest_marker("sweep")]
+    slow = [item for item in items if _is_slow(item)]
     if slow:
         config.hook.pytest_deselected(items=slow)
         items[:] = [item for item in items if item not in slow]

@@ -22,7 +22,7 @@ def looked_through(path: Path, text: str) -> tuple[Diagnostic, ...]:
 
 
 @pytest.mark.parametrize(
-    "text", [text for case in CASES for text in (case[1], case[4])], ids=lambda text: text[:60]
+    "text", [case[1 if n % 2 else 4] for n, case in enumerate(CASES)], ids=lambda text: text[:60]
 )
 def test_no_mistake_stops_it(tmp_path: Path, text: str) -> None:
     path = tmp_path / "spec.yaml"

@@ -220,7 +220,7 @@ PIECES = [
 ]  # fmt: skip
 
 
-@settings(FAST, max_examples=200)
+@settings(FAST, max_examples=80)
 @given(parts=st.lists(st.sampled_from(PIECES), max_size=20))
 def test_never_a_crash(tmp_path: Path, parts: list[str]) -> None:
     file = tmp_path / "main.j2"
