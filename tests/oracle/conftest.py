@@ -29,8 +29,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     Path(path).unlink(missing_ok=True)
 
 
-# Ten seconds for each executor: the native one is the one that users run. The Python one is swept by
-# `make sweep`, and on the simulated machine by tests/sim.
+# Ten seconds for each executor: the native one is the one that users run. The Python one is swept
+# by `make sweep`, and on the simulated machine by tests/sim.
 _NATIVE = ("test_a_fault_at_every_step_of_the_quickstart", "test_a_fault_at_the_steps_of_a_network")
 
 
