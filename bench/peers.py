@@ -14,6 +14,10 @@ from typing import Any
 
 from bench.area import HERE, Area
 from bench.hyper import Contestant
+from nsrun.kernel.calls import seccomp_programs
+from nsrun.kernel.values import Call
+from nsrun.runtime.launch import plan_for
+from nsrun.spec.load import load
 
 UNSHARE, BWRAP, CRUN, RUNC = "unshare", "bubblewrap", "crun", "runc"
 CRUN_PLAIN = "crun, no cgroup"
@@ -128,7 +132,7 @@ class Peers:
 
     def handwritten(self) -> Contestant:
         program = self.area.folder / "handwritten"
-        missing = "" if program.exists() else build_handwritten(program)
+        missing = "" if program.exists() else build_handwritten(program, self.area.spec)
         argv = (str(program), str(self.area.rootfs), "{} {} {}".format(*self.ids), *self.command)
         return Contestant(name=HANDWRITTEN, argv=argv, missing=missing)
 
@@ -156,11 +160,17 @@ def _contestant(
     )
 
 
-def build_handwritten(program: Path) -> str:
-    """Compile handwritten.c; "" or why not."""
+def build_handwritten(program: Path, spec: Path) -> str:
+    """Compile handwritten.c with the filter that the plan of ``spec`` sets; "" or why not."""
+    found = _filter(spec)
+    if found is None:
+        return "it cannot be built: the plan has no filter"
+    header = program.with_suffix(".inc")
+    header.write_text(",".join(map(str, found)))
     cpus = os.cpu_count() or 1
     last = int(Path("/proc/sys/kernel/cap_last_cap").read_text())
     argv = ["gcc", "-O2", "-static", f"-DCPUS={cpus}", f"-DLAST_CAP={last}"]
+    argv.append(f'-DFILTER="{header}"')
     try:
         done = subprocess.run(
             [*argv, "-o", str(program), str(HERE / "handwritten.c")],
@@ -170,6 +180,16 @@ def build_handwritten(program: Path) -> str:
     except OSError as error:
         return f"it cannot be built: {error}"
     return "" if done.returncode == 0 else f"it cannot be built: {done.stderr.splitlines()[-1]}"
+
+
+def _filter(spec: Path) -> bytes | None:
+    """The filter of system calls in the plan of a spec, as seccomp(2) takes it."""
+    made, _ = load(str(spec))
+    for placed in plan_for(made).steps():
+        if isinstance(placed.op, Call):
+            for program, _flags in seccomp_programs(placed.op):
+                return program
+    return None
 
 
 def oci_config(rootfs: Path, command: tuple[str, ...], ids: tuple[int, int, int]) -> dict[str, Any]:
