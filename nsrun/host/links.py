@@ -14,14 +14,13 @@ from nsrun.host import paths, trial
 from nsrun.host.syscalls import syscall
 from nsrun.kernel.abi import CloneFlag
 from nsrun.kernel.facts import LinkFact
+from nsrun.kernel.rtattr import attributes as attributes_of
 
 _NETLINK_ROUTE = 0
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
-_ATTRIBUTE = struct.Struct("=HH")
-_TYPE_MASK = 0x3FFF
 # struct ifinfomsg, ifaddrmsg and rtmsg
 _LINK = struct.Struct("=BxHiII")
 _ADDRESS = struct.Struct("=BBBBI")
@@ -51,7 +50,7 @@ def look(name: str) -> LinkFact | None:
     if body is None:
         return None
     flags = _LINK.unpack_from(body)[3]
-    master = dict(_attributes(body, _LINK.size)).get(_IFLA_MASTER)
+    master = dict(attributes_of(body, _LINK.size)).get(_IFLA_MASTER)
     return LinkFact(
         up=bool(flags & _IFF_UP),
         master=_name(struct.unpack("=I", master)[0]) if master is not None else "",
@@ -65,8 +64,8 @@ def kind(name: str) -> str:
     """The kind of an interface as ip-link(8) has it; "" for one without, as hardware is."""
     index = _index(name)
     body = next(_links(index), b"") if index is not None else b""
-    info = dict(_attributes(body, _LINK.size)).get(_IFLA_LINKINFO, b"")
-    return dict(_attributes(info, 0)).get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
+    info = dict(attributes_of(body, _LINK.size)).get(_IFLA_LINKINFO, b"")
+    return dict(attributes_of(info, 0)).get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
 
 
 def is_there(name: str, netns: str | None = None) -> bool:
@@ -115,7 +114,7 @@ def _routes(index: int) -> Iterator[bytes]:
     found = []
     for body in dump(_RTM_GETROUTE, bytes(_ROUTE.size)):
         table, protocol = _ROUTE.unpack_from(body)[4:6]
-        attributes = dict(_attributes(body, _ROUTE.size))
+        attributes = dict(attributes_of(body, _ROUTE.size))
         out = attributes.get(_RTA_OIF)
         if out is None or struct.unpack("=I", out)[0] != index:
             continue
@@ -157,12 +156,3 @@ def dump(request: int, body: bytes) -> Iterator[bytes]:
                     raise OSError(-error, "rtnetlink")
                 yield data[offset + _HEADER.size : offset + length]
                 offset += (length + 3) & ~3
-
-
-def _attributes(body: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    while offset + _ATTRIBUTE.size <= len(body):
-        length, type_ = _ATTRIBUTE.unpack_from(body, offset)
-        if length < _ATTRIBUTE.size:
-            return
-        yield type_ & _TYPE_MASK, body[offset + _ATTRIBUTE.size : offset + length]
-        offset += (length + 3) & ~3

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import struct
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
+
+from nsrun.kernel.rtattr import attributes
 
 # struct ifinfomsg, ifaddrmsg and rtmsg
 LINK = struct.Struct("=BxHiII")
 ADDRESS = struct.Struct("=BBBBI")
 ROUTE = struct.Struct("=BBBBBBBBI")
-_ATTRIBUTE = struct.Struct("=HH")
-_TYPE_MASK = 0x3FFF
 _IFF_UP = 1
 _IFLA_ADDRESS, _IFLA_IFNAME, _IFLA_MTU, _IFLA_MASTER, _IFLA_LINKINFO = 1, 3, 4, 10, 18
 _IFLA_INFO_KIND = 1
@@ -134,16 +134,6 @@ def nft_rules(text: str) -> int:
 
 
 # --- bodies of rtnetlink's messages ------------------------------------------------------------
-
-
-def attributes(body: bytes, offset: int) -> Iterator[tuple[int, bytes]]:
-    """(kind, value) of each attribute from ``offset`` on."""
-    while offset + _ATTRIBUTE.size <= len(body):
-        length, kind = _ATTRIBUTE.unpack_from(body, offset)
-        if length < _ATTRIBUTE.size:
-            return
-        yield kind & _TYPE_MASK, body[offset + _ATTRIBUTE.size : offset + length]
-        offset += (length + 3) & ~3
 
 
 def link_of(body: bytes) -> Link:

@@ -17,6 +17,7 @@ from dataclasses import replace
 from nsrun.kernel import abi, calls, sockets
 from nsrun.kernel.values import Expect, Int
 from nsrun.plan.draft import Draft
+from nsrun.plan.launch import PROC_NAMES
 from nsrun.plan.ops import Op
 from nsrun.spec.model import Endpoint, Expectations, Namespace, NamespaceType, Spec
 
@@ -35,10 +36,6 @@ ANSWERS = (
 # Milliseconds a connection may take.
 PATIENCE = 1000
 _NAME = ".nsrun-verify"
-_FILES = {
-    NamespaceType.MOUNT: "mnt",
-    NamespaceType.NETWORK: "net",
-}
 _LOOK = abi.OpenFlag.O_NONBLOCK | abi.OpenFlag.O_NOCTTY | abi.OpenFlag.O_CLOEXEC
 
 
@@ -78,7 +75,7 @@ def look_at_namespaces(draft: Draft, callers: Mapping[NamespaceType, int]) -> No
     """Compare with the caller's, ``callers`` their inode numbers, while /proc is the host's."""
     for number, kind in enumerate(draft.spec.expect.namespaces_new):
         fd = draft.reg("namespace")
-        file = f"/proc/self/ns/{_FILES.get(kind, kind.value)}"
+        file = f"/proc/self/ns/{PROC_NAMES[kind]}"
         same = Expect(
             calls.STATX_INO_AT, 8, (1 << 64) - 1, callers.get(kind, 0), "the caller's", "skip"
         )

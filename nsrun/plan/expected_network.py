@@ -11,10 +11,10 @@ from nsrun.kernel.observed import (
     Link,
     Route,
     address_of,
-    attributes,
     link_of,
     route_of,
 )
+from nsrun.kernel.rtattr import attributes
 from nsrun.kernel.values import Bytes, Call, Int, Out, Reg
 from nsrun.plan.model import Action, Track
 from nsrun.plan.ops import Netlink

@@ -9,12 +9,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nsrun.diag import Diagnostic, NsrunError
-from nsrun.host import native
+from nsrun.host import native, nsfs
 from nsrun.host.facts import gather
 from nsrun.kernel.values import Call, Int
 from nsrun.plan import assertions
 from nsrun.plan.assertions import PATIENCE
 from nsrun.plan.build import plan, wanted
+from nsrun.plan.launch import PROC_NAMES
 from nsrun.plan.model import Action, Plan, Track
 from nsrun.plan.ops import Op
 from nsrun.replay.outcome import Outcome, State, StepResult, Trace
@@ -54,14 +55,8 @@ def plan_of(spec: Spec) -> Plan:
 
 
 def _own_namespaces() -> dict[NamespaceType, int]:
-    files = {NamespaceType.MOUNT: "mnt", NamespaceType.NETWORK: "net"}
-    found = {}
-    for kind in NamespaceType:
-        try:
-            found[kind] = os.stat(f"/proc/self/ns/{files.get(kind, kind.value)}").st_ino
-        except FileNotFoundError:
-            continue
-    return found
+    found = {kind: nsfs.inode(f"/proc/self/ns/{name}") for kind, name in PROC_NAMES.items()}
+    return {kind: number for kind, number in found.items() if number is not None}
 
 
 def replay(looking: Plan) -> Outcome:

@@ -11,15 +11,14 @@ from pathlib import Path
 import pytest
 
 from tests.kernel.conftest import (  # noqa: F401 - fixtures are found by their names
-    _is_left_out,
     _own_mounts,
-    _turns,
     both_executors,
     box,
     boxed,
     c,
     executor,
     lab,
+    leave_out,
     own_root,
     root_box,
     root_c,
@@ -38,14 +37,7 @@ _PATIENCE = 20.0
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """In pairs of user and executor, as the tests of tests/kernel are."""
-    if os.environ.get("NSRUN_MATRIX") == "1":
-        return
-    here = [item for item in items if Path(__file__).parent in item.path.parents]
-    turns = _turns(here)
-    left_out = {item for item in here if _is_left_out(item, turns)}
-    if left_out:
-        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
-        items[:] = [item for item in items if item not in left_out]
+    leave_out(config, items, Path(__file__).parent)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -34,9 +34,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     executors in them; by a test's name in the one two or the other, so that all of the tests
     together run in all four. One with three cases or more runs each case in one of the four,
     in turn. NSRUN_MATRIX=1 (``make matrix``) runs each in every pair."""
+    leave_out(config, items, Path(__file__).parent)
+
+
+def leave_out(config: pytest.Config, items: list[pytest.Item], folder: Path) -> None:
+    """Of the tests below ``folder``, those pairs in which they do not run."""
     if os.environ.get("NSRUN_MATRIX") == "1":
         return
-    here = [item for item in items if Path(__file__).parent in item.path.parents]
+    here = [item for item in items if folder in item.path.parents]
     turns = _turns(here)
     left_out = {item for item in here if _is_left_out(item, turns)}
     if left_out:
