@@ -6,6 +6,7 @@ people is made by :func:`flag_text`, which prints a remainder it does not know a
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 from enum import IntEnum, IntFlag
@@ -707,6 +708,7 @@ class RenameFlag(IntFlag):
     RENAME_EXCHANGE = 2
 
 
+@functools.cache
 def flag_text(value: int, kind: type[IntFlag]) -> str:
     """``value`` as ``NAME|NAME|0x40``; "0" for none. Multi-bit members are matched whole."""
     if value == 0:

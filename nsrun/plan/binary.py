@@ -52,7 +52,7 @@ def encode(plan: Plan) -> bytes:
     Raises NsrunError (NS407) for a plan beyond the form's limits, or for a call that its machine
     does not have.
     """
-    annotations = dumps(plan).encode("utf-8", "surrogateescape")
+    annotations = dumps(plan, compact=True).encode("utf-8", "surrogateescape")
     try:
         return _Encoder(plan).encode(annotations) + annotations
     except (BinaryError, abi.UnknownSyscallError) as error:

@@ -106,9 +106,12 @@ def to_json(plan: Plan) -> dict[str, Any]:
     return {"format": plan.format, **_PLAN.encode(plan)}
 
 
-def dumps(plan: Plan) -> str:
-    """``plan`` as JSON text: byte-identical for equal plans, with a newline at its end."""
-    return write_json(to_json(plan))
+def dumps(plan: Plan, *, compact: bool = False) -> str:
+    """``plan`` as JSON text: byte-identical for equal plans, with a newline at its end.
+
+    Indented for people and their diffs; ``compact``, in one line, for programs.
+    """
+    return write_json(to_json(plan), compact=compact)
 
 
 def loads(text: str, *, file: str = "") -> Plan:

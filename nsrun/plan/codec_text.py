@@ -31,13 +31,20 @@ class TextError(Exception):
         self.position = position
 
 
-def write_json(value: object) -> str:
-    """``value`` as indented JSON that is safe on a terminal and always encodes to UTF-8.
+def write_json(value: object, *, compact: bool = False) -> str:
+    """``value`` as JSON that is safe on a terminal and always encodes to UTF-8: indented, or
+    ``compact`` in one line, which the C encoder of json writes in a tenth of the time.
 
     Keys keep the order they have, so equal values give equal text. A byte of a path that is
     not UTF-8 is a lone surrogate (surrogateescape) and is written as ``\\udcXX``.
     """
-    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        value,
+        indent=None if compact else 2,
+        separators=(",", ":") if compact else None,
+        ensure_ascii=False,
+        allow_nan=False,
+    )
     return _UNSAFE.sub(lambda match: f"\\u{ord(match.group()):04x}", text) + "\n"
 
 

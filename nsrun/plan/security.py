@@ -239,10 +239,12 @@ def _limit_bounding(
     )
 
 
+# Kernels grow capabilities; one this table does not know is dropped by its number.
+_CAPABILITIES = {int(c): c.name for c in Capability}
+
+
 def _capability(number: int) -> Int:
-    # Kernels grow capabilities; one this table does not know is dropped by its number.
-    known = {int(c): c.name for c in Capability}
-    return Int(number, known.get(number, ""))
+    return Int(number, _CAPABILITIES.get(number, ""))
 
 
 def _take_ids(draft: Draft, identity: Identity, sets: CapabilitySets) -> None:

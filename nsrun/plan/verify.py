@@ -8,9 +8,10 @@ the parent does to the host is undone.
 from __future__ import annotations
 
 import struct
-from collections.abc import Container, Iterable, Iterator
+from collections import deque
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import assert_never
 
 from nsrun.diag import Diagnostic, NsrunError
@@ -44,14 +45,18 @@ _NLM_F_CREATE, _RTM_NEWLINK = 0x400, 16
 # linux/if_link.h: the network namespace that a link is made in, or moves to, said in three ways.
 _IFLA_NET_NS_PID, _IFLA_NET_NS_FD, _IFLA_TARGET_NETNSID = 19, 28, 46
 
+_Tracks = Mapping[Track, Sequence[Placed]]
+
 
 def verify(plan: Plan) -> None:
     """Raise NsrunError (NS405) with everything that is wrong with ``plan``."""
+    steps = tuple(plan.steps())
+    tracks = {track: [placed for placed in steps if placed.track is track] for track in Track}
     problems = [
-        *_check_registers(plan),
-        *_check_syncs(plan),
-        *_check_end(plan),
-        *_check_undo(plan),
+        *_check_registers(plan, steps),
+        *_check_syncs(tracks),
+        *_check_end(tracks),
+        *_check_undo(plan, steps),
     ]
     if problems:
         raise NsrunError(
@@ -67,14 +72,14 @@ class _Written:
     registers: dict[str, Reg] = field(default_factory=dict)
 
 
-def _check_registers(plan: Plan) -> Iterator[str]:
+def _check_registers(plan: Plan, steps: Sequence[Placed]) -> Iterator[str]:
     """Follow each track; the child starts with what the parent had at the clone."""
     parent, child = _Written(), _Written()
     everywhere: dict[str, str] = {}
-    steps = plan.steps()
+    following = iter(steps)
     for action in plan.actions:
         written = parent if action.track is Track.PARENT else child
-        for placed in islice(steps, len(action.steps)):
+        for placed in islice(following, len(action.steps)):
             yield from _check_step(placed, placed.op, written, everywhere)
             if isinstance(placed.op, Clone) and not placed.op.hand_over and not placed.op.hold:
                 own = (placed.op.pid, placed.op.pidfd)
@@ -183,11 +188,11 @@ def _in_argument(arg: Arg) -> tuple[Reg, ...]:
 # --- syncs -----------------------------------------------------------------------------------
 
 
-def _check_syncs(plan: Plan) -> Iterator[str]:
+def _check_syncs(tracks: _Tracks) -> Iterator[str]:
     """Messages of each direction arrive in the order they are sent, so their names must agree."""
     sent: dict[Track, list[str]] = {Track.PARENT: [], Track.CHILD: []}
     awaited: dict[Track, list[str]] = {Track.PARENT: [], Track.CHILD: []}
-    for placed in plan.steps():
+    for placed in chain.from_iterable(tracks.values()):
         op = placed.op
         if isinstance(op, Signal | SendFd) or (isinstance(op, Clone) and op.hand_over):
             sent[placed.track].append(op.sync)
@@ -199,7 +204,7 @@ def _check_syncs(plan: Plan) -> Iterator[str]:
                 f"the {sender} sends {_names(sent[sender])}, "
                 f"the {receiver} waits for {_names(awaited[receiver])}"
             )
-    if not _runs_through(plan):
+    if not _runs_through(tracks):
         yield "the two tracks wait for each other"
 
 
@@ -207,9 +212,9 @@ def _names(syncs: Iterable[str]) -> str:
     return ", ".join(f"#{name}" for name in syncs) or "nothing"
 
 
-def _runs_through(plan: Plan) -> bool:
+def _runs_through(tracks: _Tracks) -> bool:
     """Step both tracks until both are through, or neither can go on."""
-    queues = {track: list(plan.track(track)) for track in Track}
+    queues = {track: deque(steps) for track, steps in tracks.items()}
     sent: set[tuple[Track, str]] = set()
     moved = True
     while moved and any(queues.values()):
@@ -224,7 +229,7 @@ def _runs_through(plan: Plan) -> bool:
                     break
                 if isinstance(op, Signal | SendFd) or (isinstance(op, Clone) and op.hand_over):
                     sent.add((track, op.sync))
-                queues[track].pop(0)
+                queues[track].popleft()
                 moved = True
     return not any(queues.values())
 
@@ -232,16 +237,16 @@ def _runs_through(plan: Plan) -> bool:
 # --- the end, and undoing --------------------------------------------------------------------
 
 
-def _check_end(plan: Plan) -> Iterator[str]:
+def _check_end(tracks: _Tracks) -> Iterator[str]:
     """Only further candidates of the same search may follow an execve."""
-    child = plan.track(Track.CHILD)
+    child = tracks[Track.CHILD]
     if child and not any(_is_exec(placed.op) for placed in child):
         yield "the child's track does not end in execve"
-    for track in Track:
-        yield from _check_exec(plan.track(track), track)
+    for track, steps in tracks.items():
+        yield from _check_exec(steps, track)
 
 
-def _check_exec(steps: tuple[Placed, ...], track: Track) -> Iterator[str]:
+def _check_exec(steps: Sequence[Placed], track: Track) -> Iterator[str]:
     first = next((n for n, placed in enumerate(steps) if _is_exec(placed.op)), None)
     if first is None:
         return
@@ -257,8 +262,8 @@ def _is_exec(op: Op) -> bool:
     return isinstance(op, Call) and op.name in LAST_CALLS
 
 
-def _check_undo(plan: Plan) -> Iterator[str]:
-    started = {placed.op.pid for placed in plan.steps() if isinstance(placed.op, Clone)}
+def _check_undo(plan: Plan, steps: Sequence[Placed]) -> Iterator[str]:
+    started = {placed.op.pid for placed in steps if isinstance(placed.op, Clone)}
     own = _OwnMounts()
     for action in plan.actions:
         if action.track is Track.CHILD:

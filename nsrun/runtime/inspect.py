@@ -108,9 +108,7 @@ def _interfaces(container: Container) -> list[Any]:
 
 
 def _plan(container: Container) -> Any:
-    import json
-
-    from nsrun.plan.codec import dumps
+    from nsrun.plan.codec import to_json
 
     plan = plan_needed(container, "it is asked for; without --plan the rest is told")
-    return json.loads(dumps(plan))
+    return to_json(plan)

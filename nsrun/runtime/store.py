@@ -256,10 +256,10 @@ def find(word: str) -> Container:
 
     Raises NsrunError (NS605) for none, or more than one.
     """
+    named = _named(word)
+    if named is not None:
+        return named
     known = everything()
-    for container in known:
-        if container.record.name == word:
-            return container
     found = [c for c in known if word and c.record.id.startswith(word)]
     if len(found) == 1:
         return found[0]
@@ -280,6 +280,16 @@ def find(word: str) -> Container:
             help=(_meant(word, known),),
         )
     )
+
+
+def _named(word: str) -> Container | None:
+    """The container whose name ``word`` is: its folder has it too."""
+    try:
+        place = os.path.join(folder(), word)
+    except NsrunError:
+        return None
+    found = load(place) if word and "/" not in word and "\0" not in word else None
+    return found if found is not None and found.record.name == word else None
 
 
 def _meant(word: str, known: list[Container]) -> str:
