@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from nsrun.plan.model import Plan
-from nsrun.runtime import events, joined, launch, store
+from nsrun.runtime import events, joined, store
+from nsrun.runtime import launch as replay
 from nsrun.runtime.store import Record
 from nsrun.spec.model import Network, Port, Spec
 
@@ -47,6 +48,43 @@ class Planned:
 
     plan: Plan
     joined: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """A container whose folder has its plan; nothing of it runs."""
+
+    record: Record
+    folder: str
+    plan: Plan
+
+    def discard(self) -> None:
+        store.remove(self.folder)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Starting:
+    """A container whose monitor has been started ``at`` (ns since the epoch), and tells on
+    ``pipe`` how the start went."""
+
+    prepared: Prepared
+    monitor: int
+    pipe: int
+    at: int
+
+    def finish(self) -> Started:
+        """Wait until the command runs, or could not be run: then no folder is left."""
+        record, is_started = self.prepared.record, False
+        try:
+            result = _told(self.prepared.folder, record, self.monitor, self.pipe)
+            is_started = result.status == 0
+            if is_started:
+                created = events.of(record, "create", record.created)
+                events.note(created, events.of(record, "start", self.at))
+            return result
+        finally:
+            if not is_started:
+                self.prepared.discard()
 
 
 def socket_of(folder: str) -> str:
@@ -98,28 +136,42 @@ def run(spec: Spec, options: Options = Options()) -> Started:
     Raises NsrunError (NS606) where its name is taken, and whatever planning it raises. What has
     never run leaves no folder.
     """
-    return run_plan(lambda socket: planned(spec, socket), record_of(spec, options))
+    return launch(prepare(spec, options)).finish()
 
 
-def run_plan(make: Callable[[str], Planned], record: Record) -> Started:
-    """As :func:`run`, for any plan that tells the socket it is made for when it is ready."""
+def prepare(spec: Spec, options: Options) -> Prepared:
+    """The folder of ``spec`` with its plan in it. Raises NsrunError as :func:`run` does."""
+    return prepare_plan(lambda socket: planned(spec, socket), record_of(spec, options))
+
+
+def prepare_plan(make: Callable[[str], Planned], record: Record) -> Prepared:
+    """As :func:`prepare`, for any plan that tells the socket it is made for when it is ready."""
     folder = store.claim(record.name)
-    started = False
     try:
         made = make(socket_of(folder))
         keep(folder, made)
         store.save(folder, record)
-        # The end of a quick command comes before a start is noted, but not before this.
-        at = time.time_ns()
-        result = start(folder, record, made.plan)
-        started = result.status == 0
-        if started:
-            created = events.of(record, "create", record.created)
-            events.note(created, events.of(record, "start", at))
-        return result
-    finally:
-        if not started:
-            store.remove(folder)
+    except BaseException:
+        store.remove(folder)
+        raise
+    return Prepared(record=record, folder=folder, plan=made.plan)
+
+
+def run_plan(make: Callable[[str], Planned], record: Record) -> Started:
+    """As :func:`run`, for any plan that tells the socket it is made for when it is ready."""
+    return launch(prepare_plan(make, record)).finish()
+
+
+def launch(prepared: Prepared) -> Starting:
+    """Start a monitor on what is prepared; how that goes is for :meth:`Starting.finish` to say."""
+    # The end of a quick command comes before a start is noted, but not before this.
+    at = time.time_ns()
+    try:
+        monitor, pipe = _launch(prepared.folder, prepared.record, prepared.plan)
+    except BaseException:
+        prepared.discard()
+        raise
+    return Starting(prepared=prepared, monitor=monitor, pipe=pipe, at=at)
 
 
 def planned(spec: Spec, socket: str) -> Planned:
@@ -161,6 +213,11 @@ def again(container: store.Container, options: Options | None = None) -> Started
 
 def start(folder: str, record: Record, made: Plan) -> Started:
     """Start a monitor on a folder that has the plan ``made``, and wait for what it tells."""
+    return _told(folder, record, *_launch(folder, record, made))
+
+
+def _launch(folder: str, record: Record, made: Plan) -> tuple[int, int]:
+    """The pid of a monitor on ``folder``, and the pipe on which it tells how the start went."""
     ours, theirs = os.pipe()
     place = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     plan = os.open(os.path.join(folder, "plan"), os.O_RDONLY)
@@ -173,13 +230,21 @@ def start(folder: str, record: Record, made: Plan) -> Started:
             *(MONITOR, *map(str, fds), letters or "-"),
             *(str(record.log_size), str(record.log_files), record.name),
         ]
-        monitor = _spawn(words, fds, sealed=launch.joins(made))
+        monitor = _spawn(words, fds, sealed=replay.joins(made))
+    except BaseException:
+        os.close(ours)
+        raise
     finally:
         for fd in fds:
             os.close(fd)
-    with open(ours, "rb") as pipe:
+    return monitor, ours
+
+
+def _told(folder: str, record: Record, monitor: int, pipe: int) -> Started:
+    """What a monitor tells of its start, once it does."""
+    with open(pipe, "rb") as told:
         try:
-            said = pipe.read().split()
+            said = told.read().split()
         except KeyboardInterrupt:
             # It is in a session of its own, so the terminal's signal has not come to it.
             os.kill(monitor, signal.SIGTERM)
@@ -212,7 +277,7 @@ def _spawn(words: Sequence[str], fds: tuple[int, ...], *, sealed: bool) -> int:
     for fd in fds:
         os.set_inheritable(fd, True)
     if program is not None:
-        copy = launch.sealed(program) if sealed else -1
+        copy = replay.sealed(program) if sealed else -1
         try:
             return os.posix_spawn(
                 f"/proc/self/fd/{copy}" if sealed else program,

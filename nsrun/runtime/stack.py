@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.runtime import detached, events, life, secrets, stack_store, store
 from nsrun.runtime.control import Monitor
-from nsrun.runtime.detached import Options, Planned
+from nsrun.runtime.detached import Options, Planned, Starting
 from nsrun.runtime.health import Check
 from nsrun.runtime.logs import Reader
 from nsrun.runtime.stack_changes import (
@@ -63,6 +63,7 @@ class Supervisor:
     ending: bool = False
     yielding: bool = False
     wakes: tuple[int, int] = (-1, -1)
+    underway: tuple[Kept, Starting] | None = None
 
     # --- coming up ---------------------------------------------------------------------------
 
@@ -245,9 +246,19 @@ class Supervisor:
     # --- starting ----------------------------------------------------------------------------
 
     def _start_what_can(self) -> None:
+        """One after the other, but the next is planned while the last is on its way."""
         for kept in self.kept.values():
-            if kept.state is State.WAITING and self._may_start(kept):
+            if kept.state is not State.WAITING:
+                continue
+            if not self._may_start(kept) or self._joins_underway(kept):
+                self._finish_start()
+            if self._may_start(kept):
                 self._start(kept)
+        self._finish_start()
+
+    def _joins_underway(self, kept: Kept) -> bool:
+        """Whether a plan of ``kept`` needs a pid that is not known yet."""
+        return self.underway is not None and self.underway[0].name in kept.joins
 
     def _may_start(self, kept: Kept) -> bool:
         return all(
@@ -268,18 +279,32 @@ class Supervisor:
                 return kept.state is State.EXITED and kept.status == 0
 
     def _start(self, kept: Kept) -> None:
-        self.say(kept.name, "starting")
         options = Options(stack=self.stack.name, service=kept.member.service)
         try:
-            started = detached.run(kept.member.spec, options)
+            prepared = detached.prepare(kept.member.spec, options)
         except NsrunError as error:
+            self._finish_start()
+            self.say(kept.name, "starting")
             self.report(error.diagnostics)
             self._fail(kept)
             return
-        if started.status:
-            self._fail(kept)
+        try:
+            self._finish_start()
+        except BaseException:
+            prepared.discard()
+            raise
+        self.say(kept.name, "starting")
+        self.underway = kept, detached.launch(prepared)
+
+    def _finish_start(self) -> None:
+        """Wait until who is on its way runs; raises Failed where it cannot."""
+        if self.underway is None:
             return
-        self._adopt(kept)
+        (kept, starting), self.underway = self.underway, None
+        if starting.finish().status:
+            self._fail(kept)
+        else:
+            self._adopt(kept)
 
     def _fail(self, kept: Kept) -> None:
         kept.state = State.FAILED
