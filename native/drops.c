@@ -2,6 +2,8 @@
 #include "drops.h"
 #include "sys.h"
 
+#include <linux/signal.h>
+
 #define FILE_MAX 4096
 
 /* /proc/PID/NAME as a string; its size, or -1. */
@@ -103,6 +105,9 @@ static int is_first(const char *status)
 int drops_signal(int pid, int number)
 {
     static char status[FILE_MAX];
+    /* From an ancestor namespace these two come through to any process (pid_namespaces(7)). */
+    if (number == SIGKILL || number == SIGSTOP)
+        return 0;
     if (pid <= 0 || waits_for_signals(pid) || read_file(pid, "status", status) < 0 ||
         !is_first(status))
         return 0;

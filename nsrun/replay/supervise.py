@@ -302,9 +302,12 @@ def drops(pid: int, number: int) -> bool:
 
     pid_namespaces(7): such a process gets only the signals it has a handler for. One that it
     ignores by its own choice or blocks for later is not counted as dropped, and neither is one
-    that it waits for: sigwaitinfo(2) is how tini and dumb-init take theirs. False where procfs
-    does not say enough to be sure.
+    that it waits for: sigwaitinfo(2) is how tini and dumb-init take theirs. SIGKILL and SIGSTOP
+    come through to it from here, an ancestor namespace. False where procfs does not say enough
+    to be sure.
     """
+    if number in (signal.SIGKILL, signal.SIGSTOP):
+        return False
     if pid <= 0 or _waits_for_signals(pid):
         return False
     fields = _status(pid)

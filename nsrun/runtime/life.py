@@ -100,7 +100,7 @@ def ignores_stop(container: Container) -> Diagnostic | None:
 
     record = container.record
     number = abi.signal_number(record.stop_signal)
-    if number == signal.SIGKILL or not container.running or not drops(container.pid, number):
+    if not container.running or not drops(container.pid, number):
         return None
     return Diagnostic(
         code="NS604",

@@ -262,6 +262,17 @@ def test_process_1_without_a_handler_is_killed_and_said_so(box: Box) -> None:
     assert "NS604" in result.stderr and "init: true" in result.stderr
 
 
+def test_process_1_is_reached_by_sigkill(box: Box) -> None:
+    """SIGKILL comes through from an ancestor namespace (pid_namespaces(7)): nothing to warn of."""
+    spec = {"namespaces": ["user", "pid"], "stop_signal": "SIGKILL"}
+    with box.running("echo up; exec sleep 60", **spec) as running:
+        assert running.line() == "up"
+        running.process.terminate()
+        result = running.end()
+    assert result.status == 128 + signal.SIGKILL
+    assert "NS604" not in result.stderr
+
+
 # --- init ------------------------------------------------------------------------------------
 
 OWN_PROC = {
