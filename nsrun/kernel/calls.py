@@ -168,6 +168,12 @@ def fchown(fd: Reg, uid: int, gid: int) -> Call:
     return Call(name="fchown", args=(fd, Int(uid), Int(gid)))
 
 
+def fchownat(dirfd: Fd, pathname: Path, uid: int, gid: int, aflags: int) -> Call:
+    """chown(2); -1 leaves an id as it is."""
+    ids = Int(uid), Int(gid)
+    return Call(name="fchownat", args=(dirfd, _path(pathname), *ids, flags(aflags, abi.AtFlag)))
+
+
 def readlink_is(dirfd: Reg, pathname: str, target: str) -> Call:
     """readlink(2): the symbolic link says exactly ``target``."""
     data = os_bytes(target)

@@ -341,13 +341,14 @@ def _needs_root(draft: Draft) -> bool:
     if spec.namespace(NamespaceType.USER) is None:
         return bool(spec.namespaces)
     return any(
-        action.track is Track.PARENT and any(_is_mount(op) for op in action.steps)
+        action.track is Track.PARENT and any(_takes_root(op) for op in action.steps)
         for action in draft.actions
     )
 
 
-def _is_mount(op: Op) -> bool:
-    return isinstance(op, Call) and op.name in {"mount", "mount_setattr", "open_tree"}
+def _takes_root(op: Op) -> bool:
+    taking = {"mount", "mount_setattr", "open_tree", "fchownat"}
+    return isinstance(op, Call) and op.name in taking
 
 
 __all__ = ["finished", "plan", "wanted"]

@@ -20,6 +20,7 @@ from nsrun.plan.labels import mount_context
 from nsrun.plan.launch import Launch
 from nsrun.plan.ops import Op
 from nsrun.plan.options import Options, parse, propagation
+from nsrun.plan.owner import give_away
 from nsrun.plan.sources import (
     clone_tree,
     is_folder,
@@ -98,7 +99,7 @@ def _take_one_early(
         sources.taken[mount.path] = _take_idmapped(draft, facts, identity, launch, mount)
     elif _must_be_early(draft.spec, identity, mount, covered):
         tree, clone = clone_tree(draft, mount.source, recursive=mount.recursive, name=_name(mount))
-        steps: list[Op] = [clone]
+        steps: list[Op] = [clone, *give_away(draft, facts, identity, mount, tree)]
         if not _keeps_peers(mount):
             steps.append(part_from_host(tree))
         draft.child(f"take {mount.source}", *steps, at=mount.path)

@@ -4,15 +4,21 @@
 
 They are below the state folder, which is a tmpfs of the uptime and, from the stack's folder on, its
 owner's alone (0700): so a copy may have the mode that it has inside. They go with the stack.
+
+A container with a user namespace has other ids than the host: its plan gives the copy to them.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
-from typing import NoReturn
+from collections.abc import Collection, Mapping
+from typing import BinaryIO, NoReturn
 
 from nsrun.diag import Diagnostic, NsrunError
+from nsrun.host.syscalls import syscall
+from nsrun.kernel.abi import CloneFlag, Prctl
+from nsrun.runtime import stack_store
 from nsrun.spec.stack import Secret, Stack
 
 _SIZE_MAX = 1 << 20
@@ -24,12 +30,44 @@ def write(stack: Stack, environ: Mapping[str, str] = os.environ) -> None:
     Raises NsrunError (NS318) where one cannot be made.
     """
     for secret in stack.secrets:
-        content = _content(stack, secret, environ)
-        try:
+        _keep(stack, secret, environ)
+
+
+def renew(stack: Stack, running: Collection[str], environ: Mapping[str, str] = os.environ) -> None:
+    """New copies of those that a container's start gives away, where none of ``running`` has them:
+    a plan gives away what is the caller's, not what an earlier one has given to others."""
+    for secret in stack.secrets:
+        users = {member.spec.name for member in stack.of(secret.service)}
+        if secret.given_away and users.isdisjoint(running):
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(secret.copy)
+            _keep(stack, secret, environ)
+
+
+def _keep(stack: Stack, secret: Secret, environ: Mapping[str, str]) -> None:
+    content = _content(stack, secret, environ)
+    try:
+        for place in (os.path.dirname(os.path.dirname(secret.copy)), os.path.dirname(secret.copy)):
+            os.makedirs(place, mode=0o700, exist_ok=True)
+        if not _is_anothers(secret.copy):
             _copy(secret, content)
-        except OSError as error:
-            # Never the content: an errno says nothing of it.
-            _refuse(stack, secret, f"the secret {secret.name} cannot be kept: {error.strerror}")
+        elif not _copy_inside(stack, secret, content):
+            # Nobody has it any more.
+            os.unlink(secret.copy)
+            _copy(secret, content)
+    except OSError as error:
+        # Never the content: an errno says nothing of it.
+        _refuse(stack, secret, f"the secret {secret.name} cannot be kept: {error.strerror}")
+
+
+def _is_anothers(path: str) -> bool:
+    """Whether it has been given to an id that the caller has no rights over."""
+    if os.geteuid() == 0:
+        return False
+    try:
+        return os.lstat(path).st_uid != os.geteuid()
+    except FileNotFoundError:
+        return False
 
 
 def _content(stack: Stack, secret: Secret, environ: Mapping[str, str]) -> bytes:
@@ -62,21 +100,55 @@ def _refuse(stack: Stack, secret: Secret, summary: str) -> NoReturn:
 
 
 def _copy(secret: Secret, content: bytes) -> None:
-    folder = os.path.dirname(secret.copy)
-    for place in (os.path.dirname(folder), folder):
-        os.makedirs(place, mode=0o700, exist_ok=True)
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
-    fd = os.open(secret.copy, flags, 0o600)
-    with os.fdopen(fd, "r+b") as file:
-        if file.read() != content:
-            file.seek(0)
-            file.truncate()
-            file.write(content)
-            file.flush()
-        uid = os.geteuid() if secret.uid is None else secret.uid
-        gid = os.getegid() if secret.gid is None else secret.gid
-        there = os.fstat(fd)
-        if (there.st_uid, there.st_gid) != (uid, gid):
-            os.fchown(fd, uid, gid)
+    with contextlib.suppress(FileNotFoundError):
+        # An ordinary user's own file of mode 0444 is not open to its owner's writing either.
+        os.chmod(secret.copy, secret.mode | 0o600)
+    with open(os.open(secret.copy, flags, 0o600), "r+b") as file:
+        _fill(file, content)
+        if not secret.given_away:
+            uid = os.geteuid() if secret.uid is None else secret.uid
+            gid = os.getegid() if secret.gid is None else secret.gid
+            there = os.fstat(file.fileno())
+            if (there.st_uid, there.st_gid) != (uid, gid):
+                os.fchown(file.fileno(), uid, gid)
         # chown(2) clears the set-id bits.
-        os.fchmod(fd, secret.mode)
+        os.fchmod(file.fileno(), secret.mode)
+
+
+def _fill(file: BinaryIO, content: bytes) -> None:
+    if file.read(len(content) + 1) != content:
+        file.seek(0)
+        file.truncate()
+        file.write(content)
+        file.flush()
+
+
+def _copy_inside(stack: Stack, secret: Secret, content: bytes) -> bool:
+    """The same from within the user namespace of a container that has it, whose owner has the
+    rights there that the host does not give; whether there is one."""
+    containers = stack_store.containers(stack.name)
+    return any(
+        _copied_by_child(container.pid, secret, content)
+        for container in containers
+        if container.record.service == secret.service and container.running
+    )
+
+
+def _copied_by_child(pid: int, secret: Secret, content: bytes) -> bool:
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            # Nobody of that namespace is to look into this process (CVE-2016-9962).
+            syscall("prctl", Prctl.PR_SET_DUMPABLE, 0)
+            space = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
+            syscall("setns", space, CloneFlag.CLONE_NEWUSER)
+            flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+            with open(os.open(secret.copy, flags), "r+b") as file:
+                _fill(file, content)
+                os.fchmod(file.fileno(), secret.mode)
+            status = 0
+        finally:
+            os._exit(status)
+    return os.waitpid(child, 0)[1] == 0

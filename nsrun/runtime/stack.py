@@ -116,7 +116,9 @@ class Supervisor:
     def plan(self) -> Changes:
         """What is to be done; raises NsrunError where that cannot be said, and nothing has been."""
         secrets.write(self.stack)
-        return plan_changes(self.stack)
+        changes = plan_changes(self.stack)
+        secrets.renew(self.stack, changes.same)
+        return changes
 
     def leave_as_it_was(self) -> None:
         """Give the stack back to a process that keeps what is up, where something is."""

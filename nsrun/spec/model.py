@@ -104,13 +104,22 @@ class Rootfs:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Ids of the container; None for its root, where that is mapped."""
+
+    uid: int | None = None
+    gid: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Mount:
     """One entry of ``mounts``.
 
     ``type`` is ``bind``, ``overlay``, ``umount``, a kernel file system's name, or "" for an
     entry that changes what is mounted on the target. ``idmap`` is True for the container's
     own user namespace. ``path`` is the entry's place in the spec (``mounts[2]``). ``uncovered``:
-    the source of a bind is meant as it is before any other entry is mounted over it.
+    the source of a bind is meant as it is before any other entry is mounted over it. ``owner``:
+    whose the source, a file of nsrun's own that belongs to the caller, is to be on the host.
     """
 
     type: str
@@ -128,6 +137,7 @@ class Mount:
     upper: str | None = None
     work: str | None = None
     uncovered: bool = False
+    owner: Owner | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -81,10 +81,13 @@ class Secret:
     """A secret as one container has it. What it holds is not here: it is copied to ``copy``, a
     file of the state folder, from ``file`` or the variable ``environment`` when the stack comes up.
 
-    ``path``: the place that asks for it; ``uid`` and ``gid``: None for who runs nsrun.
+    ``path``: the place that asks for it; ``service``: the container that does; ``uid`` and
+    ``gid``: None for who runs nsrun. ``given_away``: the container's start makes the copy another
+    one's, as its ids are not the host's.
     """
 
     path: str
+    service: str
     name: str
     copy: str
     target: str
@@ -93,6 +96,7 @@ class Secret:
     mode: int = 0o444
     uid: int | None = None
     gid: int | None = None
+    given_away: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

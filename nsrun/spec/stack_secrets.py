@@ -14,7 +14,7 @@ from types import MappingProxyType
 from typing import Any
 
 from nsrun.diag import NsrunError
-from nsrun.spec.model import FileEntry, Mount, NamespaceType, Spec
+from nsrun.spec.model import FileEntry, Mount, NamespaceType, Owner, Spec
 from nsrun.spec.path import item_path, key_path
 from nsrun.spec.stack import Secret
 from nsrun.spec.stack_reading import Reading, Service, close_match
@@ -104,12 +104,15 @@ def with_secrets(
                     )
                 )  # fmt: skip
             continue
-        secret = _secret(reading, use, spec, place, os.path.join(copies, str(len(secrets))))
-        secrets.append(secret)
+        copy = os.path.join(copies, str(len(secrets)))
+        secret = _secret(reading, use, service.name, place, copy)
+        foreign = spec.namespace(NamespaceType.USER) is not None
+        secrets.append(dataclasses.replace(secret, given_away=foreign))
         mounts.append(
             Mount(
                 type="bind", target=use.target, path=use.path, source=secret.copy,
                 options=_OPTIONS, recursive=False, uncovered=True,
+                owner=Owner(uid=secret.uid, gid=secret.gid) if foreign else None,
             )
         )  # fmt: skip
     spec = dataclasses.replace(
@@ -172,7 +175,7 @@ def _plain(text: str) -> bool:
     return all(char >= " " and char != "\x7f" for char in text)
 
 
-def _secret(reading: Reading, use: _Use, spec: Spec, place: str, copy: str) -> Secret:
+def _secret(reading: Reading, use: _Use, service: str, place: str, copy: str) -> Secret:
     file = _file(reading, use)
     if file is not None and not os.path.isfile(file):
         missing = not os.path.lexists(file)
@@ -182,17 +185,10 @@ def _secret(reading: Reading, use: _Use, spec: Spec, place: str, copy: str) -> S
             label=f"the secret {quote(use.name)}",
         )  # fmt: skip
     _variable(reading, use)
-    uid, gid = use.given.get("uid"), use.given.get("gid")
-    if (uid is not None or gid is not None) and spec.namespace(NamespaceType.USER) is not None:
-        reading.problem(
-            "NS318",
-            f"{place}.{'uid' if uid is not None else 'gid'}",
-            "in a user namespace a secret belongs to who runs nsrun",
-            "remove `uid` and `gid`: everybody inside may read it, unless `mode` says otherwise",
-        )
     return Secret(
-        path=place, name=use.name, copy=copy, target=use.target, file=file,
-        environment=use.value.get("environment"), mode=use.mode, uid=uid, gid=gid,
+        path=place, service=service, name=use.name, copy=copy, target=use.target, file=file,
+        environment=use.value.get("environment"), mode=use.mode,
+        uid=use.given.get("uid"), gid=use.given.get("gid"),
     )  # fmt: skip
 
 

@@ -98,11 +98,49 @@ def test_they_are_inside_and_nowhere_else(stacks: Stacks) -> None:
     assert not (state / "stacks/shop").exists()
 
 
-def test_they_are_inside_for_an_ordinary_user(own_stacks: Stacks) -> None:
-    namespaces = ["user", "mount", "pid"]
-    mounts = [{"type": "proc", "target": "/proc"}, {"type": "tmpfs", "target": "/run"}]
-    one = member(namespaces=namespaces, mounts=mounts, secrets=["pw", "token"])
-    up = own_stacks.up(**KEYS, containers={"a": one})
+MAPPED = {
+    "namespaces": ["user", "mount", "pid"],
+    "mounts": [{"type": "proc", "target": "/proc"}, {"type": "tmpfs", "target": "/run"}],
+}
+
+
+def given_away(stacks: Stacks) -> None:
+    """With a user namespace, ids are those inside; what changes is seen by who runs."""
+    uses = [
+        "pw",
+        {"source": "token", "target": "/run/token", "mode": "0400", "uid": 7, "gid": 8},
+        {"source": "pw", "target": "/run/own", "mode": "0400"},
+    ]
+    keys = {**KEYS, "containers": {"a": member(**MAPPED, secrets=uses)}}
+    up = stacks.up(**keys)
     assert up.status == 0, str(up)
-    assert inside(own_stacks, "cat", "/run/secrets/pw", "/run/secrets/token") == FILE + VARIABLE
-    assert inside(own_stacks, "stat", "-c", "%a %u", "/run/secrets/pw").strip() == "444 0"
+    files = ("/run/secrets/pw", "/run/token", "/run/own")
+    owners = ["444 0 0", "400 7 8", "400 0 0"]
+    assert inside(stacks, "stat", "-c", "%a %u %g", *files).split("\n")[:3] == owners
+    assert inside(stacks, "cat", *files) == FILE + VARIABLE + FILE
+    cat = ("exec", "-u", "7:8", "shop-a", "--", "cat")
+    assert stacks.runner.run(*cat, files[1]).ok() == VARIABLE
+    assert stacks.runner.run(*cat, files[2]).status != 0
+
+    before = stacks.ps()["shop-a"]["id"]
+    stacks.runner = stacks.runner.with_(env={"NSRUN_TEST_TOKEN": "changed"})
+    assert stacks.up(**keys).status == 0
+    assert stacks.ps()["shop-a"]["id"] == before
+    assert inside(stacks, "cat", "/run/token") == "changed"
+    assert inside(stacks, "stat", "-c", "%a %u %g", *files).split("\n")[:3] == owners
+    # Once more by the same plan, and by another one.
+    assert stacks.runner.run("restart", "-t", "0", "shop-a").status == 0
+    uses[1] = {"source": "token", "target": "/run/token", "mode": "0440", "uid": 9}
+    other = {**KEYS, "containers": {"a": member(**MAPPED, secrets=uses)}}
+    assert stacks.up(**other).status == 0
+    assert inside(stacks, "stat", "-c", "%a %u %g", "/run/token").strip() == "440 9 0"
+    assert inside(stacks, "cat", "/run/token") == "changed"
+    assert stacks.down().status == 0
+
+
+def test_ids_are_those_of_the_user_namespace(stacks: Stacks) -> None:
+    given_away(stacks)
+
+
+def test_ids_are_those_of_an_ordinary_user_s_namespace(own_stacks: Stacks) -> None:
+    given_away(own_stacks)

@@ -439,9 +439,6 @@ def test_configs_are_files(kept: Path) -> None:
          "`77777` is no mode"),
         ("secrets: {s: {file: ./pw}}", "secrets: [s], namespaces: [uts]", 2, "NS301",
          "`secrets` needs a new mount namespace"),
-        ("secrets: {s: {file: ./pw}}",
-         "secrets: [{source: s, uid: 1}], namespaces: [user, mount]", 2, "NS318",
-         "in a user namespace a secret belongs to who runs nsrun"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_secret(
