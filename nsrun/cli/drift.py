@@ -18,9 +18,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Compares running containers with the plans that they were started with: namespaces, "
         "mounts with their options, host name, kernel parameters, interfaces, addresses, routes, "
         "the host's ends of pairs and its nft tables, limits of control groups and of the "
-        "process. Of a stack all of its containers that run and its networks. Each difference "
-        "has the line of the spec that asked for it. Exit status 0 where all is as planned, 1 "
-        "where something differs, 2 where it cannot be told."
+        "process. Of a stack all of its containers and its networks. Each difference "
+        "has the line of the spec that asked for it. What `nsrun update` has changed is expected "
+        "so, and noted. A container of a stack that does not run differs too, but for one that "
+        "has ended with exit status 0 and is not to be started again, which is noted. Exit status "
+        "0 where all is as planned, 1 where something differs, 2 where it cannot be told. With "
+        "--json a list with an object for each container: container, status (as `nsrun ps` has "
+        "it, or missing), differences, notes."
     )
     parser.add_argument("name", metavar="NAME", help="a container's name or id, or a stack's name")
     add_format(parser)
@@ -38,7 +42,7 @@ def main(args: argparse.Namespace) -> int:
 
     from nsrun.runtime import drift
 
-    found = [drift.look(container) for container in drift.chosen(args.name)]
+    found = drift.drifts(args.name)
     if args.format == "json":
         print(json.dumps([one.as_data() for one in found], indent=2))
     else:
@@ -57,6 +61,9 @@ def _print(found: list[Drift]) -> None:
     if rows:
         head = ("CONTAINER", "WHAT", "PLANNED", "FOUND", "ASKED FOR")
         sys.stdout.write(columns(head, rows))
+    for one in found:
+        for note in one.notes:
+            print(f"{one.name}: {note.what}: {note.why}")
     counts = {0: "no difference", 1: "1 difference"}
     print(counts.get(len(rows), f"{len(rows)} differences"))
 

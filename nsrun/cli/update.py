@@ -27,7 +27,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Changes the limits of containers that were started with `resources`. The change is a "
         "plan; where one limit is refused, those before it are put back. It holds until the "
-        "container ends: `nsrun start` begins with what the spec says."
+        "container ends: `nsrun start` begins with what the spec says. `nsrun drift` knows of it."
     )
     for option, (_, metavar, text) in _OPTIONS.items():
         parser.add_argument(f"--{option}", metavar=metavar, help=text)
@@ -46,18 +46,22 @@ def main(args: argparse.Namespace) -> int:
     from nsrun.cli.each import each
     from nsrun.cli.run import conclude
     from nsrun.render.listing import listing
-    from nsrun.runtime import launch, update
+    from nsrun.runtime import launch, update, updates
 
     resources = _resources(args)
     status = 0
 
     def change(container: Container) -> None:
         nonlocal status
-        plan = update.plan_for(container, resources)
         if args.plan:
-            print(listing(plan))
-        else:
-            status = conclude(plan, launch.replay_plan(plan)) or status
+            print(listing(update.plan_for(container, resources).plan))
+            return
+        with updates.held(container, change=True):
+            wanted = update.plan_for(container, resources)
+            ended = conclude(wanted.plan, launch.replay_plan(wanted.plan))
+            if ended == 0:
+                updates.note(container, wanted.limits)
+        status = ended or status
 
     return each(args.container, change) or status
 
@@ -80,9 +84,7 @@ def _resources(args: argparse.Namespace) -> Resources:
         holder = data.setdefault(outer, {}) if outer else data
         holder[inner] = _number(word) if metavar == "N" else word
     if not data:
-        raise NsrunError(
-            Diagnostic(code="NS002", summary="nothing to change: no limit is given")
-        )
+        raise NsrunError(Diagnostic(code="NS002", summary="nothing to change: no limit is given"))
     document = parse_document(json.dumps({"command": ["true"], "resources": data}), "")
     try:
         wrong = validate(document)

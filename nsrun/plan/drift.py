@@ -7,14 +7,14 @@ drift, and neither is told.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
 
 from nsrun.kernel.observed import Link, Observed, Question, Route, SeenMount
 from nsrun.plan.expected import Expected, Text, expected
 from nsrun.plan.expected_mounts import Mount
 from nsrun.plan.expected_network import Wanted
-from nsrun.plan.model import Action, Origin, Plan
+from nsrun.plan.model import Action, Origin, Plan, Track
 
 _NOTHING = "-"
 # What the kernel makes in every new network namespace where its module is loaded
@@ -30,6 +30,11 @@ _SHOWN = 80
 _PAGE = 4096
 
 
+_UPDATE = Action(
+    track=Track.PARENT, what="change limits", origin=Origin(rule="nsrun update"), steps=()
+)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Difference:
     """``what`` is expected to be ``expected`` and found ``found``; "-" for nothing. ``origin``: why
@@ -39,6 +44,28 @@ class Difference:
     expected: str
     found: str
     origin: Origin | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Note:
+    """What is no difference, and is to be known all the same."""
+
+    what: str
+    why: str
+
+
+def updated(wanted: Expected, limits: Mapping[str, str]) -> tuple[Expected, tuple[Note, ...]]:
+    """``wanted`` with ``limits`` that nsrun itself has written since the start, texts by their
+    files, and what was planned otherwise."""
+    files, notes = dict(wanted.files), []
+    for path, text in limits.items():
+        planned = wanted.files.get(path)
+        if planned is not None and _is_text(planned, text):
+            continue
+        before = _short(planned.text) if planned is not None else "without a limit"
+        notes.append(Note(what=path, why=f"{_short(text)} by nsrun update, planned {before}"))
+        files[path] = Text(path=path, text=text, action=_UPDATE)
+    return replace(wanted, files=files), tuple(notes)
 
 
 def question(wanted: Expected) -> Question:

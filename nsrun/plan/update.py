@@ -17,15 +17,15 @@ from nsrun.plan.model import Plan, UndoWhen
 from nsrun.spec.model import Spec
 
 
-def limited_files(spec: Spec, facts: Facts, folders: tuple[str, ...]) -> tuple[str, ...]:
-    """The files of the groups in ``folders`` that :func:`plan_update` writes to."""
+def limited_files(spec: Spec, facts: Facts, folders: tuple[str, ...]) -> dict[str, str]:
+    """The files of the groups in ``folders`` that :func:`plan_update` writes to, and the texts."""
     assert spec.resources is not None
-    return tuple(
-        f"{_place(group, spec)}/{limit.file}"
+    return {
+        f"{_place(group, spec)}/{limit.file}": limit.text
         for group in groups_for(Draft(spec), facts, spec.resources, inherit=False)
         if _place(group, spec) in folders
         for limit in group.limits
-    )
+    }
 
 
 def _place(group: Group, spec: Spec) -> str:

@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nsrun.diag import Diagnostic, NsrunError, Span
 from nsrun.host.observe import observe
-from nsrun.plan.drift import Difference, compare, question
+from nsrun.plan.drift import Difference, Note, compare, question, updated
 from nsrun.plan.expected import expected
-from nsrun.runtime import life, store
+from nsrun.plan.model import Origin
+from nsrun.runtime import life, stack_store, store, updates
+from nsrun.runtime.stack_watched import watched
 from nsrun.runtime.store import Container
+from nsrun.spec.stack import Member
+
+# Why a member of a stack is to run.
+_UP = Origin(rule="nsrun up")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Drift:
-    """The differences of one container."""
+    """The differences of one container; ``notes``: what is to be known beside them. ``status``:
+    as ps has it, "missing" for a container of a stack that is not there."""
 
     name: str
+    status: str
     differences: tuple[Difference, ...]
+    notes: tuple[Note, ...] = ()
 
     def as_data(self) -> dict[str, object]:
         """Plain data, as JSON has them."""
         return {
             "container": self.name,
+            "status": self.status,
             "differences": [
                 {
                     "what": one.what,
@@ -35,6 +46,7 @@ class Drift:
                 }
                 for one in self.differences
             ],
+            "notes": [{"what": one.what, "why": one.why} for one in self.notes],
         }
 
 
@@ -46,27 +58,71 @@ def _or_none(text: str) -> str | None:
     return None if text == "-" else text
 
 
-def chosen(word: str) -> list[Container]:
-    """The container of this name or id, or all of the stack of this name; of those the ones that
-    do not run are left out where there are others.
+def drifts(word: str) -> list[Drift]:
+    """Of the container of this name or id, or of all of the stack of this name.
 
-    Raises NsrunError (NS605) for neither, NS607 where nothing runs.
+    Raises NsrunError (NS605) for neither, NS607 where nothing runs, and what :func:`look` raises.
     """
-    stack = [c for c in store.everything() if c.record.stack == word]
+    stack = stack_store.containers(word)
     if not stack:
-        stack = [store.find(word)]
-    running = [c for c in stack if c.running]
-    if not running:
+        one = store.find(word)
+        if not one.running:
+            raise life.not_running(one)
+        return [look(one)]
+    if not any(container.running for container in stack):
         raise life.not_running(stack[0])
-    return running
+    found = [look(container) if container.running else _resting(container) for container in stack]
+    return found + list(_missing(word, {container.record.name for container in stack}))
+
+
+def _resting(container: Container) -> Drift:
+    """A member that does not run: it should, but for one that has done what it was to do."""
+    name, status = container.record.name, container.status.value
+    ended = container.exit_status
+    if ended == 0 and not _is_always_kept(container):
+        note = Note(what="container", why="it has ended with exit status 0, nothing is compared")
+        return Drift(name=name, status=status, differences=(), notes=(note,))
+    found = status if ended is None else f"{status}, exit status {ended}"
+    return Drift(name=name, status=status, differences=(_not_there(found),))
+
+
+def _not_there(found: str) -> Difference:
+    return Difference(what="container", expected="running", found=found, origin=_UP)
+
+
+def _is_always_kept(container: Container) -> bool:
+    record = container.record
+    if record.service.startswith("("):
+        return True
+    return any(
+        member.spec.name == record.name and member.restart.policy == "always"
+        for member in _members(record.stack)
+    )
+
+
+def _missing(stack: str, there: set[str]) -> Iterator[Drift]:
+    for member in _members(stack):
+        name = member.spec.name
+        if name not in there:
+            yield Drift(name=name, status="missing", differences=(_not_there("-"),))
+
+
+def _members(stack: str) -> tuple[Member, ...]:
+    """As the last `up` has left them; none where that cannot be read."""
+    try:
+        return watched(stack).members
+    except (KeyError, TypeError, AttributeError):
+        return ()
 
 
 def look(container: Container) -> Drift:
     """Raises NsrunError (NS406, NS607) where it cannot be compared."""
-    wanted = expected(
+    planned = expected(
         store.plan_needed(container, "what it was started with is what it is compared with")
     )
-    seen = observe(container.pid, question(wanted))
+    with updates.held(container, change=False):
+        wanted, notes = updated(planned, updates.limits_of(container))
+        seen = observe(container.pid, question(wanted))
     if not seen.namespaces or not seen.mounts:
         now = store.load(container.folder)
         if now is None or now.pid != container.pid:
@@ -78,5 +134,9 @@ def look(container: Container) -> Drift:
                 why=(f"/proc/{container.pid}/ns and /proc/{container.pid}/mountinfo are closed",),
             )
         )
-    found = tuple(compare(wanted, seen))
-    return Drift(name=container.record.name, differences=found)
+    return Drift(
+        name=container.record.name,
+        status=container.status.value,
+        differences=tuple(compare(wanted, seen)),
+        notes=notes,
+    )

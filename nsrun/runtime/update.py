@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.host import cgroups, procfs
@@ -15,7 +17,15 @@ from nsrun.runtime.store import Container
 from nsrun.spec.model import Resources, Spec
 
 
-def plan_for(container: Container, resources: Resources) -> Plan:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Update:
+    """A plan, and by a control group's file the text that it writes."""
+
+    plan: Plan
+    limits: Mapping[str, str]
+
+
+def plan_for(container: Container, resources: Resources) -> Update:
     """Raises NsrunError (NS605 or NS401) for a container that does not run, or that was started
     without a group of its own for what is to be limited."""
     name = container.record.name
@@ -31,12 +41,10 @@ def plan_for(container: Container, resources: Resources) -> Plan:
     )
     facts = gather(Query(cgroups=True))
     folders = tuple(_own(container))
-    before = {
-        path: text.strip()
-        for path in update.limited_files(spec, facts, folders)
-        if (text := procfs.read(path)) is not None
-    }
-    return update.plan_update(spec, facts, folders, before)
+    limits = update.limited_files(spec, facts, folders)
+    before = {path: text.strip() for path in limits if (text := procfs.read(path)) is not None}
+    plan = update.plan_update(spec, facts, folders, before)
+    return Update(plan=plan, limits=limits)
 
 
 def _own(container: Container) -> list[str]:

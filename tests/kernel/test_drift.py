@@ -151,6 +151,11 @@ def test_a_network(networked: tuple[Lab, Containers]) -> None:
     c.until_said("up", name)
     assert told(c, name) == {}
     group = next(Path("/sys/fs/cgroup").rglob(f"nsrun-{name}/pids.max"))
+    # What nsrun itself has changed is known, and is what is compared with from then on.
+    c.ok("update", "--pids", "60", name)
+    assert told(c, name) == {}
+    (said,) = json.loads(c.ok("drift", "--json", name))
+    assert said["notes"] == [{"what": str(group), "why": "60 by nsrun update, planned 50"}]
     for words in (
         "addr del fd77::2/64 dev eth0",
         "addr add 10.99.0.1/24 dev eth0",
@@ -169,7 +174,7 @@ def test_a_network(networked: tuple[Lab, Containers]) -> None:
     found = told(c, name)
     assert found.pop(f"host: table inet nsrun-{name}")[1:] == ("0 rules", "network.masquerade")
     assert found.pop(f"host: address of ve-{name}")[0] == "10.77.0.1/24"
-    assert found.pop(str(group)) == ("50", "40", "resources.pids")
+    assert found.pop(str(group)) == ("60", "40", None)
     assert found.pop("sysctl net.ipv4.ip_default_ttl")[:2] == ("33", "44")
     assert found.pop("link eth0")[:2] == ("mtu 1400", "mtu 1300")
     assert found.pop("link br0")[1] == "02:00:00:00:00:78"
@@ -183,6 +188,9 @@ def test_a_network(networked: tuple[Lab, Containers]) -> None:
     assert told(c, name)[f"host: table inet nsrun-{name}"][1] is None
     c.ok("restart", name)
     assert told(c, name) == {}
+    assert json.loads(c.ok("drift", "--json", name))[0]["notes"] == []
+    group.write_text("60")
+    assert told(c, name) == {str(group): ("50", "60", "resources.pids")}
     c.ok("kill", name)
 
 
@@ -205,12 +213,15 @@ def test_a_stack(networked: tuple[Lab, Containers]) -> None:
             "containers": {
                 "web": {**own, "networks": ["front"]},
                 "db": {**own, "networks": ["front"]},
+                "job": {**own, "restart": "no", "command": ["true"]},
             },
         })
     )  # fmt: skip
     try:
         c.runner.run("up", "-d", file).ok()
-        assert c.ok("drift", "shop") == "no difference\n"
+        c.until_over("shop-job")
+        done = "container: it has ended with exit status 0, nothing is compared"
+        assert c.ok("drift", "shop") == f"shop-job: {done}\nno difference\n"
         # One that was started again by its policy is as planned too.
         before = c.pid("shop-web")
         c.kill(before)
@@ -223,6 +234,23 @@ def test_a_stack(networked: tuple[Lab, Containers]) -> None:
         text = c("drift", "shop").stdout
         assert f"host: address of {bridge}" in text and "shop.yaml" in text
         assert text.endswith("1 difference\n")
+        c("stop", "shop-db").ok()
+        c.ok("rm", "shop-job")
+        result = c("drift", "--json", "shop")
+        assert result.status == 1
+        members = {one["container"]: one for one in json.loads(result.stdout)}
+        for member, status, is_found in (
+            ("shop-db", "exited", "exited, exit status 137"), ("shop-job", "missing", None)
+        ):  # fmt: skip
+            assert members[member]["status"] == status
+            (one,) = members[member]["differences"]
+            assert (one["what"], one["expected"], one["found"]) == (
+                "container",
+                "running",
+                is_found,
+            )
+            assert one["rule"] == "nsrun up"
+        assert members["shop-web"]["status"] == "running"
     finally:
         c.runner.run("down", file)
 

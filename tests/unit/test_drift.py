@@ -12,7 +12,7 @@ import pytest
 from nsrun.kernel.facts import CgroupFolder, Cgroups
 from nsrun.kernel.observed import Link, Observed, Route, SeenMount, Source, nft_rules
 from nsrun.plan import binary
-from nsrun.plan.drift import Difference, compare, question
+from nsrun.plan.drift import Difference, compare, question, updated
 from nsrun.plan.expected import Expected, expected
 from nsrun.plan.model import Plan
 from tests.support.planning import folder, knowing, planned
@@ -310,6 +310,23 @@ def test_the_kernels_own_words_for_a_limit() -> None:
     other = {**seen.files, memory: "45056\n", cpus: "0-1\n"}
     found = compare(wanted, dataclasses.replace(seen, files=other))
     assert [one.found for one in found] == ["45056", "0-1"]
+
+
+def test_what_an_update_has_written_is_expected_and_noted(rich: Expected) -> None:
+    pids, swap = f"{_PIDS}/nsrun-web/pids.max", "/sys/fs/cgroup/memory/nsrun-web/memory.swap.max"
+    wanted, notes = updated(rich, {pids: "40", swap: "0"})
+    assert [(one.what, one.why) for one in notes] == [
+        (pids, "40 by nsrun update, planned 50"),
+        (swap, "0 by nsrun update, planned without a limit"),
+    ]
+    seen = as_planned(wanted)
+    assert list(compare(wanted, seen)) == []
+    other = dataclasses.replace(seen, files={**seen.files, pids: "50\n"})
+    (found,) = compare(wanted, other)
+    assert (found.what, found.expected, found.found) == (pids, "40", "50")
+    assert found.origin is not None and found.origin.rule == "nsrun update"
+    # As planned again.
+    assert updated(rich, {pids: "50\n"})[1] == ()
 
 
 def test_a_joined_namespace() -> None:
