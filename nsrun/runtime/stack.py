@@ -8,39 +8,31 @@ after an end that was not meant, finds what runs by its folders.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import selectors
 import signal
-import socket
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.runtime import detached, events, life, secrets, stack_store, store
 from nsrun.runtime.control import Monitor
-from nsrun.runtime.detached import Options, Planned, Starting
+from nsrun.runtime.detached import Options, Starting
 from nsrun.runtime.health import Check
 from nsrun.runtime.logs import Reader
-from nsrun.runtime.stack_changes import (
-    Changes,
-    bridges_of,
-    joined,
-    network_name,
-    network_plan,
-    plan_changes,
-)
+from nsrun.runtime.stack_changes import Changes, joined, plan_changes
+from nsrun.runtime.stack_door import Answer, Door
 from nsrun.runtime.stack_down import Say, end, remove_volumes, take_down
-from nsrun.runtime.stack_member import BACKOFF, BACKOFF_MAX, STEADY, Kept, State, hopeless
+from nsrun.runtime.stack_member import BACKOFF, BACKOFF_MAX, STEADY, Kept, State
+from nsrun.runtime.stack_networks import bridges_of, start_networks
+from nsrun.runtime.stack_order import may_start, never
 from nsrun.runtime.stack_watched import joins, write_watched
-from nsrun.runtime.store import Record
-from nsrun.spec.stack import Condition, Stack
+from nsrun.spec.stack import Stack
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_LINES_SHOWN = 10
 
 
 class Failed(Exception):
@@ -59,7 +51,7 @@ class Supervisor:
     kept: dict[str, Kept] = field(default_factory=dict)
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     lock: stack_store.Lock | None = None
-    door: socket.socket | None = None
+    door: Door | None = None
     ending: bool = False
     yielding: bool = False
     wakes: tuple[int, int] = (-1, -1)
@@ -91,7 +83,8 @@ class Supervisor:
 
     def _listen(self) -> None:
         """To questions and signals."""
-        self._open_door()
+        self.door = Door(self.stack.name)
+        self.selector.register(self.door, selectors.EVENT_READ, self._welcome)
         self.wakes = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.set_wakeup_fd(self.wakes[1])
         for number in (*_SIGNALS, signal.SIGCHLD):
@@ -99,19 +92,6 @@ class Supervisor:
             if number == signal.SIGCHLD or signal.getsignal(number) != signal.SIG_IGN:
                 signal.signal(number, lambda *_: None)
         self.selector.register(self.wakes[0], selectors.EVENT_READ, self._signalled)
-
-    def _open_door(self) -> None:
-        place = stack_store.folder(self.stack.name)
-        path = os.path.join(place, "socket")
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)
-        self.door = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        folder = os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
-        self.door.bind(f"/proc/self/fd/{folder}/socket")
-        os.close(folder)
-        os.chmod(path, 0o600)
-        self.door.listen(8)
-        self.selector.register(self.door, selectors.EVENT_READ, self._welcome)
 
     def plan(self) -> Changes:
         """What is to be done; raises NsrunError where that cannot be said, and nothing has been."""
@@ -221,15 +201,10 @@ class Supervisor:
                 os.makedirs(volume.folder, mode=0o755, exist_ok=True)
 
     def _networks(self) -> None:
-        wanted = bridges_of(self.stack)
-        if not wanted.bridges:
+        if not bridges_of(self.stack).bridges:
             return
         self.say(stack_store.NETWORKS, "starting")
-        started = detached.run_plan(
-            lambda socket: Planned(plan=network_plan(wanted, socket)),
-            _network_record(self.stack),
-        )
-        if started.status:
+        if start_networks(self.stack).status:
             raise Failed
         self.say(stack_store.NETWORKS, "up")
 
@@ -252,33 +227,15 @@ class Supervisor:
         for kept in self.kept.values():
             if kept.state is not State.WAITING:
                 continue
-            if not self._may_start(kept) or self._joins_underway(kept):
+            if not may_start(kept, self.kept.values()) or self._joins_underway(kept):
                 self._finish_start()
-            if self._may_start(kept):
+            if may_start(kept, self.kept.values()):
                 self._start(kept)
         self._finish_start()
 
     def _joins_underway(self, kept: Kept) -> bool:
         """Whether a plan of ``kept`` needs a pid that is not known yet."""
         return self.underway is not None and self.underway[0].name in kept.joins
-
-    def _may_start(self, kept: Kept) -> bool:
-        return all(
-            self._holds(other, dependency.condition)
-            for dependency in kept.member.depends_on
-            for other in self.kept.values()
-            if other.member.service == dependency.service
-        )
-
-    def _holds(self, kept: Kept, condition: Condition) -> bool:
-        match condition:
-            case Condition.STARTED:
-                return kept.state in (State.RUNNING, State.RESTARTING, State.EXITED)
-            case Condition.HEALTHY:
-                healthy = kept.healthy if kept.member.healthcheck is not None else True
-                return kept.runs and healthy is True
-            case Condition.COMPLETED:
-                return kept.state is State.EXITED and kept.status == 0
 
     def _start(self, kept: Kept) -> None:
         options = Options(stack=self.stack.name, service=kept.member.service)
@@ -505,69 +462,40 @@ class Supervisor:
         return all(k.state is not State.WAITING for k in self.kept.values())
 
     def _require_hope(self, kept: Kept) -> None:
-        for dependency in kept.member.depends_on:
-            for other in self.kept.values():
-                if other.member.service != dependency.service:
-                    continue
-                reason = hopeless(other, dependency.condition)
-                if reason:
-                    self._say_why(kept, other, reason, dependency.path)
-                    raise Failed
-
-    def _say_why(self, kept: Kept, other: Kept, reason: str, path: str) -> None:
-        folder = os.path.join(store.folder(), other.name)
-        last = tuple(_last_lines(folder))
-        self.report(
-            (
-                Diagnostic(
-                    code="NS609",
-                    summary=f"{kept.name} cannot start: {other.name} {reason}",
-                    span=self.stack.spans.get(path),
-                    path=path,
-                    notes=(f"the last lines of {other.name}:", *last) if last else (),
-                    help=(f"nsrun logs {other.name}", "or keep what runs: nsrun up --keep"),
-                ),
-            )
-        )
+        found = never(kept, self.kept.values(), self.stack)
+        if found is not None:
+            self.report((found,))
+            raise Failed
 
     # --- being asked -------------------------------------------------------------------------
 
     def _welcome(self) -> None:
         assert self.door is not None
-        client, _ = self.door.accept()
-        client.settimeout(5)
-        with client, client.makefile("rb") as lines:
-            try:
-                question = json.loads(lines.readline() or b"{}")
-            except (ValueError, OSError):
-                return
+        self.door.welcome(self._asked)
 
-            def answer(**words: Any) -> None:
-                with contextlib.suppress(OSError):
-                    client.sendall(json.dumps(words).encode() + b"\n")
-
-            match question.get("do"):
-                case "down":
-                    self.ending = True
-                    try:
-                        self.down(lambda name, what: answer(name=name, what=what))
-                    except (NsrunError, OSError):
-                        # Who asks finds that this one is gone, and meets the error itself.
-                        os._exit(1)
-                    if question.get("volumes"):
-                        remove_volumes(self.stack.name)
-                    self.close(remove=True)
-                    answer(name="", what="down")
-                    os._exit(0)
-                case stack_store.HOLD | stack_store.AWAIT | stack_store.ADOPT as word:
-                    self._commanded(word, question.get("name"))
-                    answer(name=question.get("name"), what=word)
-                case "yield":
-                    self.yielding = True
-                    self.close(remove=False)
-                    os._exit(0)
-                case _:
-                    answer(name="", what="not understood")
+    def _asked(self, question: Mapping[str, Any], answer: Answer) -> None:
+        match question.get("do"):
+            case "down":
+                self.ending = True
+                try:
+                    self.down(lambda name, what: answer(name=name, what=what))
+                except (NsrunError, OSError):
+                    # Who asks finds that this one is gone, and meets the error itself.
+                    os._exit(1)
+                if question.get("volumes"):
+                    remove_volumes(self.stack.name)
+                self.close(remove=True)
+                answer(name="", what="down")
+                os._exit(0)
+            case stack_store.HOLD | stack_store.AWAIT | stack_store.ADOPT as word:
+                self._commanded(word, question.get("name"))
+                answer(name=question.get("name"), what=word)
+            case "yield":
+                self.yielding = True
+                self.close(remove=False)
+                os._exit(0)
+            case _:
+                answer(name="", what="not understood")
 
     def _commanded(self, word: str, name: object) -> None:
         """Somebody stops or starts a single container, and says so before and after."""
@@ -635,25 +563,3 @@ class Supervisor:
         }
         with contextlib.suppress(OSError):
             stack_store.write(self.stack.name, "members.json", data)
-
-
-def _last_lines(folder: str) -> list[str]:
-    lines: list[str] = []
-    for file in store.log_files(folder):
-        with contextlib.suppress(OSError), open(file, encoding="utf-8", errors="replace") as text:
-            lines += [store.line_of(line.rstrip("\n")).text for line in text]
-    return lines[-_LINES_SHOWN:]
-
-
-def _network_record(stack: Stack) -> Record:
-    return Record(
-        id=store.new_id(),
-        name=network_name(stack.name),
-        spec=os.path.abspath(stack.file),
-        sha256=stack.sha256,
-        command=(),
-        created=time.time_ns(),
-        stack=stack.name,
-        service=f"({stack_store.NETWORKS})",
-        stop_timeout=0,
-    )

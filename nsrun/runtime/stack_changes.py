@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from nsrun.diag import NsrunError
 from nsrun.runtime import detached, stack_store, store
+from nsrun.runtime.stack_networks import bridges_of, network_name, network_plan
 from nsrun.runtime.store import Container
 from nsrun.spec.stack import Member, Stack
 
 if TYPE_CHECKING:
-    from nsrun.plan.bridges import Bridges
     from nsrun.plan.model import Plan
 
 
@@ -101,46 +101,6 @@ def _differs(container: Container, plan: Plan, unknown: set[str] | None = None) 
         return unknown
     found = diff(stored, plan)
     return unknown if found.settings else {c.action.origin.path for c in found.changes}
-
-
-def network_name(stack: str) -> str:
-    return f"{stack}.{stack_store.NETWORKS}"
-
-
-def bridges_of(stack: Stack) -> Bridges:
-    from nsrun.plan.bridges import Bridge, Bridges
-
-    return Bridges(
-        name=stack.name,
-        file=stack.file,
-        sha256=stack.sha256,
-        spans=stack.spans,
-        bridges=tuple(
-            Bridge(
-                name=n.bridge,
-                path=n.path,
-                addresses=n.gateways,
-                masquerade=n.masquerade,
-                internal=n.internal,
-                mtu=n.mtu,
-            )
-            for n in stack.networks
-            if not n.external
-        ),
-    )
-
-
-def network_plan(wanted: Bridges, socket: str) -> Plan:
-    """Raises NsrunError."""
-    from nsrun.host.facts import gather
-    from nsrun.kernel.facts import Query
-    from nsrun.plan.bridges import plan_bridges
-
-    translates = any(b.masquerade for b in wanted.bridges)
-    filters = translates or any(b.internal for b in wanted.bridges)
-    query = Query(helpers=("nft",) if filters else (), forwarding=translates)
-    facts = replace(gather(query), ignored_signals=detached.IGNORED)
-    return plan_bridges(wanted, facts, notify=socket)
 
 
 def plans(stack: Stack) -> Iterator[Plan]:

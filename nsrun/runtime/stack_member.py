@@ -1,4 +1,4 @@
-"""One container of a stack that is kept: how it is now, and whether a wait for it has hope."""
+"""One container of a stack that is kept: how it is now."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from enum import StrEnum
 from nsrun.runtime.control import Monitor
 from nsrun.runtime.health import Check
 from nsrun.runtime.logs import Reader
-from nsrun.spec.stack import Condition, Member
+from nsrun.spec.stack import Member
 
 # As Docker waits: a tenth of a second, doubled each time, up to a minute; who has run for ten
 # seconds begins anew.
@@ -56,17 +56,3 @@ class Kept:
     @property
     def runs(self) -> bool:
         return self.state is State.RUNNING
-
-
-def hopeless(kept: Kept, condition: Condition) -> str:
-    """Why a condition will never hold, "" where it may."""
-    if kept.state is State.FAILED:
-        return "did not start"
-    if condition is Condition.COMPLETED and kept.state is State.EXITED and kept.status != 0:
-        return f"ended with exit status {kept.status}"
-    if condition is Condition.HEALTHY:
-        if kept.healthy is False:
-            return "is not healthy"
-        if kept.state is State.EXITED:
-            return f"ended with exit status {kept.status}"
-    return ""
