@@ -73,7 +73,14 @@ mount -t sysfs sysfs /sys
 mount -t devtmpfs dev /dev
 mkdir -p /dev/pts /dev/shm
 mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5 devpts /dev/pts
-for at in /dev/shm /run /tmp; do mount -t tmpfs -o mode=1777 tmpfs $at; done
+# A checkout below one of them would be hidden: there the first root, in memory too, serves.
+for at in /dev/shm /run /tmp
+do
+    case {ROOT}/ in
+        $at/*) chmod 1777 $at;;
+        *) mount -t tmpfs -o mode=1777 tmpfs $at;;
+    esac
+done
 ln -sf /proc/self/fd /dev/fd
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 ip link set lo up
