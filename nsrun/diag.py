@@ -172,6 +172,7 @@ CODES: dict[str, str] = {
     "NS318": "settings that contradict each other",
     "NS319": "an environment that cannot be read",
     "NS320": "a stack where one container is meant",
+    "NS321": "one container where a stack is meant",
     "NS401": "the machine lacks a feature the spec needs",
     "NS402": "the caller may not do what the spec asks",
     "NS403": "ids cannot be mapped",

@@ -49,19 +49,48 @@ def is_stack(document: Document | None) -> bool:
 def read(args: argparse.Namespace) -> Stack:
     """The stack of ``args.spec``; its warnings are printed. Raises NsrunError."""
     from nsrun.cli.inputs import inputs_of
+    from nsrun.spec.source import read_source
     from nsrun.spec.stack_load import load_stack
 
+    document = read_source(args.spec, inputs_of(args))
+    _require_stack(document)
     stack, warnings = load_stack(
         args.spec,
         profiles=frozenset(args.profile),
         volumes=volumes_folder(os.environ),
         inputs=inputs_of(args),
         stacks=stacks_folder(),
+        document=document,
     )
     if warnings:
         report(warnings)
     _require_name(stack)
     return stack
+
+
+def _require_stack(document: Document) -> None:
+    """Raises NsrunError (NS321) for one container's file: as a stack it would be an empty one."""
+    from nsrun.diag import Diagnostic, NsrunError
+    from nsrun.spec import schema
+
+    if schema.is_stack(document):
+        return
+    wrong = [found for found in schema.validate(document) if found.is_error]
+    if wrong:
+        # Often it was to be a stack, and a key is misspelt.
+        raise NsrunError(wrong)
+    file = document.file
+    raise NsrunError(
+        Diagnostic(
+            code="NS321",
+            summary="the file holds one container, where a stack is meant",
+            span=document.spans.get(""),
+            help=(
+                f"run it: nsrun {file}, or leave it running: nsrun run -d {file}",
+                f"or make a stack of it: `containers: {{NAME: {{extends: {file}}}}}`",
+            ),
+        )
+    )
 
 
 def _require_name(stack: Stack) -> None:

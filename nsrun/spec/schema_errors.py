@@ -157,11 +157,14 @@ class Translator:
             if key in known or key.startswith("x-"):
                 continue
             place = key_path(path, key)
-            advice = did_you_mean(key, known, SYNONYMS)
+            # A file without `containers` is read as one container's: it may be a stack's.
+            advice = did_you_mean(key, known if path else [*known, "containers"], SYNONYMS)
             if "namespaces" in known:
                 advice = ELSEWHERE.get(key, advice)
             elif key == "test" and "start_period" in known:
                 advice = "write `command: [...]`, the words without `CMD` or `CMD-SHELL`"
+            if key == "version" and not path:
+                advice = "leave it out: a spec has no version"
             if not path and not advice and key in self.stack["$defs"]["container"]["properties"]:
                 advice = f"{quote(key)} belongs to a container of a stack, below `containers`"
             elif not advice and known:

@@ -414,10 +414,11 @@ def test_the_mended_spec_is_planned(code: str) -> None:
     assert planned(MENDED_FACTS.get(code, ROOT_FACTS)).actions
 
 
-@pytest.mark.parametrize("code", ["NS002", "NS111"])
+@pytest.mark.parametrize("code", ["NS002", "NS111", "NS321"])
 def test_the_page_of_a_command_line(code: str, home: Path) -> None:
     (home / "web.yaml.j2").write_text("command: [sh]\n")
     found = blocks(code)
+    (home / "web.yaml").write_text(found.get("yaml mended", ""))
     words = found["sh"].split()
     assert words[0] == "nsrun"
     done = subprocess.run(

@@ -55,6 +55,22 @@ def test_a_list_of_commands_is_no_healthcheck() -> None:
     assert help_ == ("write `command: [...]`, the words without `CMD` or `CMD-SHELL`",)
 
 
+@pytest.mark.parametrize(
+    ("key", "says"),
+    [
+        ("services", "did you mean `containers`?"),
+        ("containres", "did you mean `containers`?"),
+        ("version", "leave it out: a spec has no version"),
+    ],
+)
+def test_a_stacks_file_whose_containers_are_misspelt(key: str, says: str) -> None:
+    """Without `containers` it is read as one container's; the hint is the stack's all the same."""
+    told = {path: help_ for _, path, help_ in found(json.dumps({key: {"web": {}}}))}
+    assert told[key] == (says,)
+    told = {path: help_ for _, path, help_ in found(json.dumps({"containers": {}, key: "3"}))}
+    assert told[key] == (says,)
+
+
 @pytest.mark.parametrize("key", ELSEWHERE)
 def test_what_is_advised_is_a_spec(key: str) -> None:
     """Each `key: value` that a hint writes fits the schema, and every key named is one."""

@@ -19,7 +19,7 @@ ERRORS = ROOT / "docs" / "errors"
 FRONT = sorted(c for c in CODES if c == "NS001" or c.startswith(("NS1", "NS2", "NS3")))
 # Their examples are no YAML: bytes, a file that is not there, a name only a rootfs can tell, a
 # command line.
-WITHOUT_YAML = {"NS001", "NS103", "NS111", "NS317"}
+WITHOUT_YAML = {"NS001", "NS103", "NS111", "NS317", "NS321"}
 BLOCK = re.compile(r"^```(\w+)(?: ([^\n]*))?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
