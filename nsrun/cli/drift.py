@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from nsrun.cli.parser import add_format, examples
 
 if TYPE_CHECKING:
-    from nsrun.plan.drift import Difference
+    from nsrun.plan.difference import Difference
     from nsrun.runtime.drift import Drift
 
 

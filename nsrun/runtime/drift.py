@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 from nsrun.diag import Diagnostic, NsrunError, Span
 from nsrun.host.observe import observe
-from nsrun.plan.drift import Difference, Note, compare, question, updated
+from nsrun.plan.difference import Difference, Note
+from nsrun.plan.drift import compare, question, updated
 from nsrun.plan.expected import expected
 from nsrun.plan.model import Origin
 from nsrun.runtime import life, stack_store, store, updates

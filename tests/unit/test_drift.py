@@ -12,7 +12,8 @@ import pytest
 from nsrun.kernel.facts import CgroupFolder, Cgroups
 from nsrun.kernel.observed import Link, Observed, Route, SeenMount, Source, nft_rules
 from nsrun.plan import binary
-from nsrun.plan.drift import Difference, compare, question, updated
+from nsrun.plan.difference import Difference
+from nsrun.plan.drift import compare, question, updated
 from nsrun.plan.expected import Expected, expected
 from nsrun.plan.model import Plan
 from tests.support.planning import folder, knowing, planned
