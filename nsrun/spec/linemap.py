@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 from typing import NamedTuple
 
-from nsrun.diag import Span
+from nsrun.diag import Diagnostic, Span
+from nsrun.spec.words import quote
 
 _VALUES_MAX = 20
+# As many values are named below an error.
+_GIVEN = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TemplateSpan(Span):
-    """A place in a template; ``values``: the places of the values that stand in what it made,
-    ``rendered``: the line of that in the rendered text."""
+    """A place in a template; ``values``: the values that stand in what it made, each with where it
+    was given; ``rendered``: the line of that in the rendered text."""
 
-    values: tuple[str, ...] = ()
+    values: tuple[tuple[str, str], ...] = ()
     rendered: int = 0
+
+
+def with_values(found: Diagnostic) -> Diagnostic:
+    """A diagnostic about a line of a template, with where the values in it were given."""
+    span = found.span
+    if not isinstance(span, TemplateSpan) or span.end_line > span.line + 1:
+        return found
+    notes = (f"{quote(f'values.{p}')} is given by {g}" for p, g in span.values[:_GIVEN])
+    return replace(found, notes=(*found.notes, *notes))
 
 
 class Segment(NamedTuple):
@@ -62,11 +75,13 @@ def line_starts(text: str) -> list[int]:
 
 @dataclass(slots=True)
 class LineMap:
-    """``segments`` in the order of the text, the first at 0; ``sources`` by their numbers."""
+    """``segments`` in the order of the text, the first at 0; ``sources`` by their numbers;
+    ``given``: where each value was given."""
 
     text: str
     sources: list[Source]
     segments: list[Segment]
+    given: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
     _starts: list[int] = field(init=False)
     _lines: list[int] = field(init=False)
 
@@ -138,10 +153,10 @@ class LineMap:
             return segment.end
         return min(source.line_end(begin), begin + max(last - first, 1), len(source.text))
 
-    def _values(self, index: int, last: int) -> tuple[str, ...]:
+    def _values(self, index: int, last: int) -> tuple[tuple[str, str], ...]:
         found: dict[str, None] = {}
         for number in range(index, max(bisect.bisect_left(self._starts, last), index + 1)):
             found.update(dict.fromkeys(self.segments[number].values))
             if len(found) >= _VALUES_MAX:
                 break
-        return tuple(found)
+        return tuple((path, self.given[path]) for path in found if self.given.get(path))

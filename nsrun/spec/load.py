@@ -8,6 +8,7 @@ from nsrun.diag import MORE, Collector, Diagnostic, NsrunError
 from nsrun.spec.build import BY_ENTRY, build_parts
 from nsrun.spec.check import check
 from nsrun.spec.document import Document
+from nsrun.spec.linemap import with_values
 from nsrun.spec.model import Spec
 from nsrun.spec.path import entry_path, parent_path, top_key
 from nsrun.spec.schema import is_stack, validate
@@ -59,9 +60,8 @@ def load_parts(
     return _parts(document, command)
 
 
-def _with_values(document: Document, found: tuple[Diagnostic, ...]) -> tuple[Diagnostic, ...]:
-    rendered = document.rendered
-    return found if rendered is None else tuple(map(rendered.with_values, found))
+def _with_values(found: tuple[Diagnostic, ...]) -> tuple[Diagnostic, ...]:
+    return tuple(map(with_values, found))
 
 
 def _parts(document: Document, command: tuple[str, ...] | None) -> Loaded:
@@ -70,16 +70,16 @@ def _parts(document: Document, command: tuple[str, ...] | None) -> Loaded:
     if is_stack(document):
         report.add(_stack(document))
     if is_stack(document) or not isinstance(document.data, dict):
-        return Loaded(spec=None, diagnostics=_with_values(document, report.sorted()))
+        return Loaded(spec=None, diagnostics=_with_values(report.sorted()))
     if any(MORE in d.notes for d in report.diagnostics):
         # Which entries do not fit is not known of all.
-        return Loaded(spec=None, diagnostics=_with_values(document, report.sorted()))
+        return Loaded(spec=None, diagnostics=_with_values(report.sorted()))
     broken, unread = _unread(document.data, report.diagnostics)
     built = build_parts(document, command, broken, unread)
     report.extend(built.diagnostics)
     report.extend(check(built.spec, skip=built.broken, partial=built.partial))
     broken = built.broken | built.partial
-    found = _with_values(document, report.sorted())
+    found = _with_values(report.sorted())
     return Loaded(spec=built.spec, diagnostics=found, broken=broken)
 
 

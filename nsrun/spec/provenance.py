@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from nsrun.diag import Diagnostic, NsrunError, Span
 from nsrun.spec.document import Document
@@ -12,11 +11,8 @@ from nsrun.spec.path import parent_path
 from nsrun.spec.schema import is_stack
 from nsrun.spec.source import read_source
 from nsrun.spec.tree import Tree, document_of, tree_of
-from nsrun.spec.values import NOTHING, Inputs, read_values
+from nsrun.spec.values import NOTHING, Inputs
 from nsrun.spec.words import did_you_mean, quote
-
-if TYPE_CHECKING:
-    from nsrun.spec.stack_include import Included
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,23 +35,18 @@ def provenance(file: str, path: str, inputs: Inputs = NOTHING) -> Provenance:
     """
     document = read_source(file, inputs)
     whole = document
-    included: Included | None = None
     if is_stack(document):
         from nsrun.spec.stack_include import with_includes
         from nsrun.spec.stack_load import extended
 
         included = with_includes(document, inputs)
-        whole = document_of(extended(included.document, inputs), document, {})
+        tree = extended(included.document, inputs, included.inputs)
+        whole = document_of(tree, document, {})
     path = path.removeprefix(".")
     if path not in whole.spans:
         raise NsrunError(_unknown(whole, path))
     span = whole.spans[path]
-    given: tuple[tuple[str, str], ...] = ()
-    if isinstance(span, TemplateSpan):
-        # An included file may have been given values of its own.
-        rendered = included.rendering(span) if included is not None else None
-        known = (rendered.values if rendered is not None else read_values(inputs)).given
-        given = tuple((name, known[name]) for name in span.values if known.get(name))
+    given = span.values if isinstance(span, TemplateSpan) else ()
     return Provenance(path=path, value=_plain(tree_of(whole, path)), span=span, given=given)
 
 

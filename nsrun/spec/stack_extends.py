@@ -79,7 +79,8 @@ def _base(
         )
         return None
     try:
-        document = read_source(file, reading.inputs, main=False)
+        inputs = reading.included.get(service.name, reading.inputs)
+        document = read_source(file, inputs, main=False)
     except NsrunError as error:
         reading.report.extend(
             dataclasses.replace(d, span=d.span or word.span) for d in error.diagnostics

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from types import MappingProxyType
 
 from nsrun.diag import Collector, Diagnostic, NsrunError, Span
 from nsrun.spec.document import Document
@@ -17,9 +18,6 @@ from nsrun.spec.source import read_source
 from nsrun.spec.tree import Tree, document_of, tree_of
 from nsrun.spec.values import NOTHING, Inputs
 from nsrun.spec.words import quote
-
-if TYPE_CHECKING:
-    from nsrun.spec.template import Rendered
 
 _SECTIONS = ("containers", "networks", "volumes", "secrets", "configs")
 # Of an included file alone.
@@ -29,35 +27,27 @@ _FILES_MAX = 256
 
 @dataclass(frozen=True, slots=True)
 class Included:
-    """``document``: the whole; ``rendered``: by the names that places carry, of the files that are
-    templates."""
+    """``document``: the whole; ``inputs``: what the templates are given that containers of included
+    files extend, by the containers' names."""
 
     document: Document
-    rendered: dict[str, Rendered]
+    inputs: Mapping[str, Inputs] = field(default_factory=lambda: MappingProxyType({}))
     found: tuple[Diagnostic, ...] = ()
-
-    def with_values(self, found: Diagnostic) -> Diagnostic:
-        """A diagnostic with where the values of its line were given, where that is a template."""
-        rendered = self.rendering(found.span)
-        return found if rendered is None else rendered.with_values(found)
-
-    def rendering(self, span: Span | None) -> Rendered | None:
-        return None if span is None else self.rendered.get(span.file)
 
 
 def with_includes(document: Document, inputs: Inputs = NOTHING) -> Included:
     """``document`` with all that it includes, what those include, and what is wrong with that."""
+    if not isinstance(document.data, dict) or "include" not in document.data:
+        return Included(document)
     work = _Work()
     work.know(document, os.path.dirname(os.path.abspath(document.file)))
-    if not isinstance(document.data, dict) or "include" not in document.data:
-        return Included(document, work.rendered)
     main = os.path.realpath(document.file)
     work.whole = tree_of(document)
     work.add_all(work.whole, inputs, (main,))
     made = document_of(work.whole, document, work.folders)
     return Included(
         dataclasses.replace(made, rendered=document.rendered),
-        work.rendered,
+        work.inputs,
         tuple(work.report.diagnostics),
     )
 
@@ -66,15 +56,12 @@ def with_includes(document: Document, inputs: Inputs = NOTHING) -> Included:
 class _Work:
     whole: Tree = field(default_factory=Tree)
     folders: dict[str, str] = field(default_factory=dict)
-    rendered: dict[str, Rendered] = field(default_factory=dict)
+    inputs: dict[str, Inputs] = field(default_factory=dict)
     report: Collector = field(default_factory=Collector)
     known: set[tuple[str, str]] = field(default_factory=set)
 
     def know(self, document: Document, folder: str) -> None:
         self.folders.update({**document.folders, document.file: folder})
-        if document.rendered is not None:
-            for file in (document.file, *document.folders):
-                self.rendered[file] = document.rendered
 
     def problem(self, summary: str, span: Span | None, *help_: str, note: str = "") -> None:
         self.report.add(
@@ -133,6 +120,9 @@ class _Work:
         if tree.entries is None:
             self.problem(f"{quote(str(place.value))} holds no stack", place.span)
             return
+        containers = tree.get("containers")
+        if containers is not None:
+            self.inputs.update(dict.fromkeys(containers.entries or (), inputs))
         self.merge(tree)
         self.add_all(tree, inputs, (*trail, real))
 

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from collections.abc import Mapping
 from typing import Any
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.spec.build import build_parts, default_name
 from nsrun.spec.check import check
 from nsrun.spec.document import Document
+from nsrun.spec.linemap import with_values
 from nsrun.spec.model import NamespaceType, Network, Spec
 from nsrun.spec.names import CONTAINER_NAME
 from nsrun.spec.path import key_path
@@ -68,22 +70,25 @@ def load_stack(
     reading = Reading(
         document=document,
         inputs=inputs,
+        included=whole.inputs,
         profiles=None if all_profiles else profiles,
         volumes_folder=volumes,
         stacks=stacks,
     )
     reading.report.extend(whole.found)
     stack = _read(reading)
-    found = tuple(map(whole.with_values, reading.report.sorted()))
+    found = tuple(map(with_values, reading.report.sorted()))
     if stack is None or any(d.is_error for d in found):
         raise NsrunError(found)
     return stack, found
 
 
-def extended(document: Document, inputs: Inputs = NOTHING) -> Tree:
+def extended(document: Document, inputs: Inputs, included: Mapping[str, Inputs]) -> Tree:
     """A stack's document with each container laid over what it extends; what cannot be read of
-    that is left out."""
-    reading = Reading(document=document, profiles=None, volumes_folder="/", inputs=inputs)
+    that is left out. ``included``: the inputs of containers that came from other files."""
+    reading = Reading(
+        document=document, profiles=None, volumes_folder="/", inputs=inputs, included=included
+    )
     tree = tree_of(document)
     containers = tree.get("containers")
     if containers is not None and containers.entries is not None:

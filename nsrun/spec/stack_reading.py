@@ -6,6 +6,7 @@ import difflib
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 from nsrun.diag import Collector, Diagnostic, Span
@@ -29,14 +30,17 @@ class Service:
 
 @dataclass(slots=True)
 class Reading:
-    """``profiles``: None for all; ``spans``: places in the containers' own documents; ``stacks``:
-    the folder with a folder for each stack that is up; ``environ``: what secrets may be taken of.
+    """``inputs``: what the templates are given that containers extend, ``included``: in the place
+    of those, by the names of containers of included files; ``profiles``: None for all; ``spans``:
+    places in the containers' own documents; ``stacks``: the folder with a folder for each stack
+    that is up; ``environ``: what secrets may be taken of.
     """
 
     document: Document
     profiles: frozenset[str] | None
     volumes_folder: str
     inputs: Inputs = NOTHING
+    included: Mapping[str, Inputs] = field(default_factory=lambda: MappingProxyType({}))
     stacks: str = "/run/nsrun/stacks"
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     report: Collector = field(default_factory=Collector)

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from nsrun.diag import Diagnostic, NsrunError, Span
-from nsrun.spec.linemap import LineMap, Segment, Source, TemplateSpan
+from nsrun.spec.linemap import LineMap, Segment, Source
 from nsrun.spec.text import MAX_BYTES, decode, normalize, note_missing, read_bytes, unprintable
 from nsrun.spec.values import NOTHING, Inputs, Values, read_values
 from nsrun.spec.words import quote, quote_path
@@ -25,8 +25,6 @@ from nsrun.spec.words import quote, quote_path
 # For what waits and takes no processor time; nothing in a template does.
 _WALL_SECONDS = 20.0
 _FILES_MAX = 256
-# As many values are named below an error.
-_GIVEN = 3
 _ASKED_MAX = 1000
 _VALUE = re.compile(r"\bvalues((?:\.\w+|\[\d+\]|\[\"[^\"\\]*\"\]|\['[^'\\]*'\])+)")
 _QUOTED = re.compile(r"\[(?:\"(\w+)\"|'(\w+)')\]")
@@ -39,7 +37,6 @@ class Rendered:
     text: str
     file: str
     map: LineMap
-    values: Values
     folders: dict[str, str]
 
     def with_line(self, found: Diagnostic) -> Diagnostic:
@@ -50,19 +47,6 @@ class Rendered:
         line = self.map.line(span.rendered).strip()
         note = f"line {span.rendered} of what it renders to: {quote(line, 100)}"
         return replace(found, span=span, notes=(*found.notes, note) if line else found.notes)
-
-    def with_values(self, found: Diagnostic) -> Diagnostic:
-        """A diagnostic about a line, with where the values that stand in it were given."""
-        span = found.span
-        if not isinstance(span, TemplateSpan) or span.end_line > span.line + 1:
-            return found
-        notes = (f"{quote(f'values.{p}')} is given by {g}" for p, g in self.given(span)[:_GIVEN])
-        return replace(found, notes=(*found.notes, *notes))
-
-    def given(self, span: Span) -> tuple[tuple[str, str], ...]:
-        """The values that stand in what a place made, each with where it was given."""
-        places = span.values if isinstance(span, TemplateSpan) else ()
-        return tuple((p, self.values.given[p]) for p in places if self.values.given.get(p))
 
 
 def is_template(path: str, inputs: Inputs = NOTHING) -> bool:
@@ -178,8 +162,7 @@ class _Work:
         return Rendered(
             text=text,
             file=file,
-            map=LineMap(text, sources, segments),
-            values=self.values,
+            map=LineMap(text, sources, segments, self.values.given),
             folders={source.file: base for source in sources},
         )
 

@@ -126,3 +126,47 @@ def test_a_template_is_included_with_values_of_its_own(folder: Path) -> None:
         4,
     )
     assert [name for name, where in found.given if "web-values.yaml:1" in where] == ["word"]
+
+
+@pytest.fixture
+def twice(folder: Path) -> str:
+    """One template, included with two files of values, whose containers extend a template."""
+    (folder / "sub/web.yaml.j2").write_text(
+        "containers:\n  web-{{ values.word }}:\n    extends: ./base.yaml.j2\n"
+    )
+    (folder / "sub/base.yaml.j2").write_text(
+        "namespaces: [uts]\nenv:\n  W: {{ values.word }}\n  T: {{ values.t }}\n"
+        "command: x\nhostname: {{ values.h }}\n"
+    )
+    for name in "ab":
+        (folder / f"{name}.yaml").write_text(f"word: {name}\n\nt: own\nh: {name}\n")
+    return """\
+include:
+- {path: ./sub/web.yaml.j2, values: ./a.yaml}
+- {path: ./sub/web.yaml.j2, values: ./b.yaml}
+"""
+
+
+def test_what_an_included_container_extends_has_the_values_of_its_include(
+    folder: Path, twice: str
+) -> None:
+    stack = loaded(folder, twice, Inputs(sets=("t=given",)))
+    assert [dict(m.spec.env) for m in stack.members] == [
+        {"W": "a", "T": "given"},
+        {"W": "b", "T": "given"},
+    ]
+    found = provenance(str(folder / "shop.yaml"), "containers.web-b.env.W")
+    assert found.span is not None
+    assert (Path(found.span.file).name, found.span.line) == ("base.yaml.j2", 3)
+    assert found.given == (("word", f"{folder}/b.yaml:1:7"),)
+
+
+def test_what_is_wrong_there_is_told_at_its_line_with_its_values(folder: Path, twice: str) -> None:
+    (folder / "a.yaml").write_text("word: a\nt: own\nh: [x]\n")
+    found = errors(folder, twice)
+    assert [(*place(d), d.notes) for d in found] == [
+        ("base.yaml.j2", 6, (f"`values.h` is given by {folder}/a.yaml:3:4",))
+    ]
+    (folder / "b.yaml").write_text("word: b\nt: own\n")
+    undefined = errors(folder, twice)[1]
+    assert place(undefined) == ("base.yaml.j2", 6) and "values.h" in undefined.summary
