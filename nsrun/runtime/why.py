@@ -21,7 +21,7 @@ from nsrun.plan.build import plan, wanted
 from nsrun.plan.model import Plan
 from nsrun.plan.seccomp_default import BY_CAPABILITY, FAMILIES
 from nsrun.replay.outcome import NSRUN_FAILED
-from nsrun.spec.model import Spec
+from nsrun.spec.model import SeccompProfile, Spec
 
 # linux/prctl.h
 _PR_SET_PDEATHSIG = 1
@@ -118,7 +118,10 @@ def read(spec: Spec, descriptor: int) -> Report | None:
 
 
 def _with_help(spec: Spec, row: Row) -> Row:
-    """The default profile opens calls to those who can have the capabilities they are for."""
+    """What only the spec knows: who is asked, and that the default profile opens calls to those
+    who can have the capabilities they are for."""
+    if row.path == "seccomp.listenerPath" and isinstance(spec.seccomp, SeccompProfile):
+        return replace(row, help=f"what listens at {spec.seccomp.listener} decides")
     if row.wall != "seccomp" or spec.seccomp != "default":
         return row
     name, _, rest = row.call.partition("(")

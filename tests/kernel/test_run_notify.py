@@ -106,6 +106,31 @@ def test_the_answer_is_the_calls(box: Box, init: bool) -> None:
         assert who.state == {"fds": ["seccompFd"], "metadata": 'of "web"'}
 
 
+def test_the_answer_is_told_as_the_wall(box: Box) -> None:
+    """A wall of the kernel's that would refuse the call in any case is told before."""
+    mounts = [
+        {"type": "tmpfs", "target": "/srv"},
+        {"type": "tmpfs", "target": "/mnt", "options": ["ro"]},
+        {"type": "proc", "target": "/proc"},
+    ]
+    with asked(box, -30) as who:
+        profile = {**PROFILE, "listenerPath": str(who.path)}
+        spec = box.spec(
+            command="mkdir /srv/a; mkdir /mnt/b; true",
+            seccomp=profile, namespaces=["user", "mount", "pid"], mounts=mounts,
+        )  # fmt: skip
+        done = box.runner.run("run", "--why", spec)
+    assert done.status == 0
+    listener, mount = (part.splitlines() for part in done.stderr.split("  mkdir: ")[1:])
+    assert listener[0] == 'mkdir("/srv/a") = EROFS'
+    assert listener[1].endswith(
+        "seccomp listener: the filter asks its listener about mkdir, and no other wall explains "
+        "EROFS"
+    )
+    assert f"what listens at {who.path} decides (" in listener[2]
+    assert "wall: read-only mount: " in mount[1] and "listener is asked before" in mount[1]
+
+
 def test_nobody_is_there_to_be_asked(box: Box) -> None:
     profile = {**PROFILE, "listenerPath": str(box.folder / "nobody")}
     told = box.refused("true", seccomp=profile, namespaces=["user", "mount"])
