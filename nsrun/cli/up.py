@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from typing import TYPE_CHECKING
 
 from nsrun.cli.parser import add_inputs, add_spec, examples
@@ -33,6 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be made, changed and removed"
     )
+    parser.add_argument("--json", action="store_true", help="with --dry-run: as an object")
     parser.add_argument("--keep", action="store_true", help="leave what runs where not all can")
     from nsrun.cli.stacks import add_profiles
 
@@ -51,11 +53,20 @@ nsrun up --exit-code-from client specs/stacks/rig.yaml
 
 def main(args: argparse.Namespace) -> int:
     from nsrun.cli import stacks
+    from nsrun.diag import Diagnostic, NsrunError
 
     stack = stacks.read(args)
     decisive = None if args.exit_code_from is None else _member(stack, args.exit_code_from)
+    if args.json and not args.dry_run:
+        raise NsrunError(
+            Diagnostic(
+                code="NS002",
+                summary="--json goes with --dry-run",
+                help=("what has come up: nsrun ps --json",),
+            )
+        )
     if args.dry_run:
-        return _dry_run(stack)
+        return _dry_run(stack, as_json=args.json)
     if args.detach:
         return _detached(args, stack)
     return _foreground(args, stack, decisive)
@@ -80,27 +91,42 @@ def _member(stack: Stack, name: str) -> str:
     )
 
 
-def _dry_run(stack: Stack) -> int:
+def _dry_run(stack: Stack, *, as_json: bool) -> int:
+    import json
+
     from nsrun.runtime.stack_changes import plan_changes
     from nsrun.runtime.stack_watched import kept_otherwise
 
     changes = plan_changes(stack)
-    if changes.networks_changed:
-        print("make the networks")
-    for name in changes.made:
-        print(f"make {name}")
-    for name in changes.changed:
-        print(f"make {name} anew: its plan differs, or it has ended")
-    kept = {*changes.changed}
-    for container in changes.removed:
-        if container.record.name not in kept and not container.record.service.startswith("("):
-            print(f"remove {container.record.name}")
+    found = [("make", name, "") for name in changes.made]
+    found += [("make anew", name, "") for name in changes.changed]
+    found += [
+        ("remove", container.record.name, "")
+        for container in changes.removed
+        if container.record.name not in changes.changed
+        and not container.record.service.startswith("(")
+    ]
     otherwise = kept_otherwise(stack)
     for name in changes.same:
         new = ["names in its /etc/hosts"] if name in changes.renamed else []
         new += otherwise.get(name, ())
-        print(f"keep {name}" + (f", with the new {' and '.join(new)}" if new else ""))
+        found.append(("keep", name, f"with the new {' and '.join(new)}" if new else ""))
+    if as_json:
+        print(json.dumps(_as_data(found, changes.networks_changed), indent=2))
+        return 0
+    if changes.networks_changed:
+        print("make the networks")
+    for word, name, why in found:
+        if word == "make anew":
+            print(f"make {name} anew: its plan differs, or it has ended")
+        else:
+            print(f"{word} {name}" + (f", {why}" if why else ""))
     return 0
+
+
+def _as_data(found: list[tuple[str, str, str]], networks: bool) -> dict[str, object]:
+    containers = [{"name": n, "do": word, **({"new": w} if w else {})} for word, n, w in found]
+    return {"networks": "make" if networks else "keep", "containers": containers}
 
 
 def _supervisor(stack: Stack, teller_output: bool) -> Supervisor:
@@ -111,6 +137,7 @@ def _supervisor(stack: Stack, teller_output: bool) -> Supervisor:
     output = Output((m.spec.name for m in stack.members), stack.name)
     return Supervisor(
         stack=stack,
+        words=tuple(sys.argv[1:]),
         say=teller.say,
         report=teller.report,
         output=output.write if teller_output else None,

@@ -42,12 +42,14 @@ class Failed(Exception):
 @dataclass(slots=True, kw_only=True)
 class Supervisor:
     """``say`` is told of each change (a container's name, what became of it), ``report`` of what
-    is wrong; ``output``, where it is given, of what containers write (name, stream, text)."""
+    is wrong; ``output``, where it is given, of what containers write (name, stream, text).
+    ``words``: the command line that asks."""
 
     stack: Stack
     say: Say
     report: Callable[[Iterable[Diagnostic]], None]
     output: Callable[[str, str, str], None] | None = None
+    words: tuple[str, ...] = ()
     kept: dict[str, Kept] = field(default_factory=dict)
     selector: selectors.BaseSelector = field(default_factory=selectors.DefaultSelector)
     lock: stack_store.Lock | None = None
@@ -189,6 +191,7 @@ class Supervisor:
                 "file": os.path.abspath(stack.file),
                 "sha256": stack.sha256,
                 "cwd": os.getcwd(),
+                "words": list(self.words),
                 "networks": [
                     {"name": n.name, "bridge": n.bridge, "external": n.external}
                     for n in stack.networks

@@ -1,7 +1,7 @@
 """What is known of stacks: a folder each, and the lock of the process that keeps one.
 
 stacks/NAME/lock         held by the stack's process: it is kept up if and only if it is
-stacks/NAME/stack.json   file, sha256, words and profiles of the last `up`
+stacks/NAME/stack.json   file, sha256, folder and words of the last `up`
 stacks/NAME/members.json health and restarts of each container, as they change
 stacks/NAME/socket       asks the process: one JSON line, answered by lines
 """
@@ -81,8 +81,9 @@ def record(name: str) -> dict[str, Any] | None:
     known = read(name, "stack.json")
     if not isinstance(known, dict):
         return None
-    volumes = known.get("volumes", [])
-    texts = [known.get("file"), known.get("cwd"), *(volumes if isinstance(volumes, list) else [0])]
+    texts = [known.get("file"), known.get("cwd")]
+    for several in (known.get("volumes", []), known.get("words", [])):
+        texts += several if isinstance(several, list) else [0]
     return known if all(map(store.is_text, texts)) else None
 
 

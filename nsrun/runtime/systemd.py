@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 
 from nsrun.host import native
-from nsrun.runtime import stack_store, store
 
 _UNIT = """\
 # Written by `nsrun generate systemd {name}`.
@@ -29,22 +29,13 @@ Restart=on-failure
 WantedBy={target}
 """
 # To stop one container after the other, each with its own stop_timeout.
-_STACK_TIMEOUT = 300
+STACK_TIMEOUT = 300
 
 
-def unit(name: str) -> str:
-    """The unit of a stack, or of a container that was left running. Raises NsrunError (NS605)."""
+def unit(name: str, what: str, *, words: Sequence[str], folder: str, timeout: int) -> str:
+    """The unit of a stack or container (``what``), which ``words`` start in ``folder``; ``timeout``
+    in seconds is what its end may take."""
     program = native.find() or shutil.which("nsrun") or os.path.abspath(sys.argv[0])
-    known = stack_store.record(name)
-    words: tuple[str, ...]
-    if known is not None:
-        what, folder, timeout = "stack", known["cwd"], _STACK_TIMEOUT
-        words = ("up", known["file"])
-    else:
-        record = store.find(name).record
-        what, folder, name = "container", record.cwd, record.name
-        timeout = record.stop_timeout // 10**9 + 10
-        words = ("run", "--name", name, record.spec)
     return _UNIT.format(
         name=name,
         what=what,
@@ -65,4 +56,5 @@ def _quoted(word: str) -> str:
     if plain and word:
         return word
     escaped = word.replace("\\", "\\\\").replace('"', '\\"').replace("$", "$$")
+    escaped = escaped.replace("\n", "\\n")
     return f'"{_escaped(escaped)}"'
