@@ -92,12 +92,15 @@ def _refuse_misspelled(word: str) -> None:
     import difflib
     import os
 
+    from nsrun.cli.habits import of_command
+
     close = difflib.get_close_matches(word, COMMANDS, n=1)
-    if close and not os.path.lexists(word):
+    advice = of_command(word) or (f"did you mean `{close[0]}`?" if close else "")
+    if advice and not os.path.lexists(word):
         raise NsrunError(
             Diagnostic(
                 code="NS002",
                 summary=f"there is no command and no file `{word}`",
-                help=(f"did you mean `{close[0]}`?",),
+                help=(advice,),
             )
         )

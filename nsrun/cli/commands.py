@@ -78,7 +78,9 @@ REPLAY = Command(
     usage=NSRUN_FAILED,
 )
 KEEP = Command(name="keep", summary="keep a stack up", synopsis="STACK LOCK")
-WHY = Command(name="why", summary="trace a payload's refused calls", synopsis="REPORT PID")
+WHY = Command(
+    name="why", summary="trace a payload's refused calls", synopsis="[--known FILE] REPORT PID"
+)
 # The words by which nsrun calls itself.
 OWN: dict[str, Command] = {
     "@outcome": OUTCOME,
@@ -94,8 +96,8 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="up",
             summary="start a stack and keep it up, or change it to what its file says",
-            synopsis="[-d | --exit-code-from NAME] [--dry-run] [--keep] [--profile NAME]... "
-            f"{_GIVEN} SPEC",
+            synopsis="[-d | --exit-code-from NAME] [--dry-run [--json]] [--keep] "
+            f"[--profile NAME]... {_GIVEN} SPEC",
         ),
         Command(
             name="down",
@@ -105,12 +107,13 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="ps",
             summary="list containers that were left running",
-            synopsis=f"[-a] [-q] [--no-trunc] {_FORMAT}",
+            synopsis=f"[-a] [-q] [--no-trunc] [--filter KEY=VALUE]... {_FORMAT}",
         ),
         Command(
             name="logs",
             summary="print what a container has written",
-            synopsis="[-f] [--tail N] [--since WHEN] [--until WHEN] [--timestamps] CONTAINER",
+            synopsis="[-f] [--tail N] [--since WHEN] [--until WHEN] [--timestamps] "
+            f"{_FORMAT} CONTAINER",
         ),
         Command(
             name="events",
@@ -133,7 +136,7 @@ COMMANDS: dict[str, Command] = {
             name="exec",
             summary="run another command inside a container",
             synopsis="[-i] [-t] [--user USER] [--env NAME[=VALUE]] [--workdir FOLDER] "
-            "[--ns KIND,...] [--plan] CONTAINER -- COMMAND [ARG...]",
+            "[--ns KIND,...] [--why] [--plan] CONTAINER [--] COMMAND [ARG...]",
             failure=NSRUN_FAILED,
             usage=NSRUN_FAILED,
             payload=True,
@@ -182,7 +185,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="wait",
             summary="wait for containers to end, and print their exit statuses",
-            synopsis="CONTAINER...",
+            synopsis=f"{_FORMAT} CONTAINER...",
         ),
         Command(
             name="rm",
@@ -192,7 +195,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="inspect",
             summary="all that is known of containers, as JSON",
-            synopsis="[--plan] CONTAINER...",
+            synopsis="[--json] [--plan] CONTAINER...",
         ),
         Command(
             name="drift",
@@ -208,12 +211,12 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="stats",
             summary="what running containers use",
-            synopsis=f"{_FORMAT} [CONTAINER...]",
+            synopsis=f"[--no-stream] {_FORMAT} [CONTAINER...]",
         ),
         Command(
             name="prune",
             summary="remove containers that have ended, and what killed processes have left",
-            synopsis="[--dry-run]",
+            synopsis=f"[--dry-run] [--force] {_FORMAT}",
         ),
         Command(
             name="generate",
@@ -223,7 +226,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="port",
             summary="list a container's published ports",
-            synopsis=f"{_FORMAT} CONTAINER",
+            synopsis=f"{_FORMAT} CONTAINER [PORT[/PROTOCOL]]",
         ),
         Command(
             name="validate",

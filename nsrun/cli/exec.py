@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from nsrun.cli.parser import examples
 
 if TYPE_CHECKING:
-    from nsrun.spec.model import NamespaceType
+    from nsrun.plan.model import Plan
+    from nsrun.spec.model import NamespaceType, Spec
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -33,20 +35,50 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--ns", metavar="KIND,...", help="enter these namespaces alone (mount,network)"
     )
+    parser.add_argument(
+        "--why",
+        action="store_true",
+        help="trace the command, and tell at the end which of its system calls were refused, as "
+        "`nsrun run --why` does",
+    )
     parser.add_argument("--plan", action="store_true", help="print the plan, and run nothing")
     examples(
         parser,
         """
-nsrun exec -it web -- /bin/sh
+nsrun exec -it web /bin/sh
+nsrun exec -u 33 -w /srv web -- ls -l
 nsrun exec --ns network web -- ip address
+nsrun exec --why web -- mount -t tmpfs t /mnt
 """,
     )
+
+
+_WITH_VALUE = ("--user", "--env", "--workdir", "--ns")
+_LETTERS_WITH_VALUE = "uew"
+
+
+def payload_at(words: Sequence[str]) -> int | None:
+    """Where the command of ``CONTAINER COMMAND...`` begins; a `--` before it may be left out."""
+    takes_value = False
+    for at, word in enumerate(words):
+        if takes_value:
+            takes_value = False
+        elif word.startswith("--"):
+            takes_value = word in _WITH_VALUE
+        elif word.startswith("-"):
+            # -it, -uroot; -itu root
+            found = [n for n, letter in enumerate(word) if letter in _LETTERS_WITH_VALUE]
+            takes_value = bool(found) and found[0] == len(word) - 1
+        else:
+            after = words[at + 1 : at + 2]
+            return at + 1 if after and not after[0].startswith("-") else None
+    return None
 
 
 def main(args: argparse.Namespace) -> int:
     import os
 
-    from nsrun.cli.run import native_executor
+    from nsrun.cli.run import native_executor, why_refused
     from nsrun.diag import Diagnostic, NsrunError
     from nsrun.runtime import inside, launch, life, store
 
@@ -54,7 +86,13 @@ def main(args: argparse.Namespace) -> int:
     if not container.running:
         raise life.not_running(container)
     if args.command is None:
-        raise NsrunError(Diagnostic(code="NS002", summary="no command to execute: it follows `--`"))
+        raise NsrunError(
+            Diagnostic(
+                code="NS002",
+                summary="no command to execute",
+                help=("it follows the container: nsrun exec web ls",),
+            )
+        )
     pairs = (word.partition("=") for word in args.env)
     wanted = inside.Wanted(
         command=args.command,
@@ -65,7 +103,10 @@ def main(args: argparse.Namespace) -> int:
         stdin=args.interactive,
         kinds=_kinds(args.ns),
     )
-    plan = launch.plan_for(inside.spec_for(container, wanted))
+    spec = inside.spec_for(container, wanted)
+    if args.why and not args.plan:
+        return why_refused(spec)
+    plan = _traced(spec) if args.why else launch.plan_for(spec)
     if args.plan:
         from nsrun.render.listing import listing
 
@@ -73,6 +114,12 @@ def main(args: argparse.Namespace) -> int:
     else:
         launch.become_sealed(plan, native_executor())
     return 0
+
+
+def _traced(spec: Spec) -> Plan:
+    from nsrun.runtime.why import traced_plan
+
+    return traced_plan(spec)[0]
 
 
 def _kinds(text: str | None) -> list[NamespaceType] | None:

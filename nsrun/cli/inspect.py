@@ -14,6 +14,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("container", nargs="+", metavar="CONTAINER", help="a name or id")
     parser.add_argument("--plan", action="store_true", help="with the whole plan")
+    parser.add_argument("--json", action="store_true", help="as it is: it prints nothing else")
     examples(parser, "nsrun inspect web")
 
 

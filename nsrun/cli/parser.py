@@ -56,6 +56,11 @@ class Parser(argparse.ArgumentParser):
         )
 
     def _closest(self, message: str) -> tuple[str, ...]:
+        from nsrun.cli import habits
+
+        habit = habits.of_option(self.prog.removeprefix("nsrun "), message)
+        if habit:
+            return (habit,)
         words = message.removeprefix("unrecognized arguments: ").split(" ")
         if not message.startswith("unrecognized") or not words:
             return ()

@@ -7,6 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from nsrun.cli.parser import add_format, examples
+from nsrun.diag import Diagnostic, NsrunError
 
 if TYPE_CHECKING:
     from nsrun.runtime.store import Container
@@ -20,11 +21,20 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-a", "--all", action="store_true", help="also those that have ended")
     parser.add_argument("-q", "--quiet", action="store_true", help="print ids alone")
     parser.add_argument("--no-trunc", action="store_true", help="print everything at full length")
+    parser.add_argument(
+        "-f",
+        "--filter",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="by health, id, label, name (a part), stack or status; several of one key: any",
+    )
     add_format(parser)
     examples(
         parser,
         """
 nsrun ps -a
+nsrun ps -q --filter stack=shop --filter status=running
 nsrun ps --format json
 """,
     )
@@ -35,12 +45,16 @@ def main(args: argparse.Namespace) -> int:
     from nsrun.runtime import store
 
     health = _Health()
+    filters = [_filter(word) for word in args.filter]
+    # Docker looks among those that have ended, too, where they are asked for by their status.
+    ended = args.all or any(key == "status" for key, _ in filters)
     # What holds a stack's networks is no container of anybody's.
     found = [
         c
         for c in store.everything()
-        if (args.all or c.alive or health.restarts(c)) and not c.record.service.startswith("(")
+        if (ended or c.alive or health.restarts(c)) and not c.record.service.startswith("(")
     ]
+    found = [c for c in found if _wants(_as_data(c, health), filters)]
     if args.format == "json":
         import json
 
@@ -54,6 +68,42 @@ def main(args: argparse.Namespace) -> int:
     head = ("NAME", "ID", "SPEC", "COMMAND", "CREATED", "STATUS", "PORTS", "ADDRESSES")
     sys.stdout.write(columns(head, rows))
     return 0
+
+
+_KEYS = ("health", "id", "label", "name", "stack", "status")
+
+
+def _filter(word: str) -> tuple[str, str]:
+    key, equals, value = word.partition("=")
+    if not equals or key not in _KEYS:
+        raise NsrunError(
+            Diagnostic(
+                code="NS002",
+                summary=f"{word} is no filter",
+                help=("KEY=VALUE, where KEY is one of " + ", ".join(_KEYS),),
+            )
+        )
+    return key, value
+
+
+def _wants(data: dict[str, object], filters: list[tuple[str, str]]) -> bool:
+    keys = {key for key, _ in filters}
+    return all(any(_fits(data, k, v) for k, v in filters if k == key) for key in keys)
+
+
+def _fits(data: dict[str, object], key: str, value: str) -> bool:
+    match key:
+        case "id":
+            return str(data["id"]).startswith(value)
+        case "name":
+            return value in str(data["name"])
+        case "label":
+            name, equals, wanted = value.partition("=")
+            labels = data["labels"]
+            assert isinstance(labels, dict)
+            return name in labels and (not equals or labels[name] == wanted)
+        case _:
+            return (data[key] or "none" if key == "health" else data[key]) == value
 
 
 def _row(container: Container, whole: bool, health: _Health) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "its control group counts it, else as /proc shows its processes. Without names all of them."
     )
     parser.add_argument("container", nargs="*", metavar="CONTAINER", help="a name or id")
+    parser.add_argument("--no-stream", action="store_true", help="as it is: it prints them once")
     add_format(parser)
     examples(parser, "nsrun stats")
 

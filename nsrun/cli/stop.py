@@ -15,6 +15,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-t",
         "--time",
+        "--timeout",
         type=float,
         metavar="SECONDS",
         help="kill it after so long, not after the spec's stop_timeout",

@@ -98,10 +98,11 @@ def _dry_run(stack: Stack, *, as_json: bool) -> int:
     from nsrun.runtime.stack_watched import kept_otherwise
 
     changes = plan_changes(stack)
-    found = [("make", name, "") for name in changes.made]
-    found += [("make anew", name, "") for name in changes.changed]
+    nothing: list[str] = []
+    found = [("make", name, nothing) for name in changes.made]
+    found += [("make anew", name, nothing) for name in changes.changed]
     found += [
-        ("remove", container.record.name, "")
+        ("remove", container.record.name, nothing)
         for container in changes.removed
         if container.record.name not in changes.changed
         and not container.record.service.startswith("(")
@@ -109,24 +110,20 @@ def _dry_run(stack: Stack, *, as_json: bool) -> int:
     otherwise = kept_otherwise(stack)
     for name in changes.same:
         new = ["names in its /etc/hosts"] if name in changes.renamed else []
-        new += otherwise.get(name, ())
-        found.append(("keep", name, f"with the new {' and '.join(new)}" if new else ""))
+        found.append(("keep", name, [*new, *otherwise.get(name, ())]))
     if as_json:
-        print(json.dumps(_as_data(found, changes.networks_changed), indent=2))
+        containers = [{"name": n, "do": w, **({"new": new} if new else {})} for w, n, new in found]
+        networks = "make" if changes.networks_changed else "keep"
+        print(json.dumps({"networks": networks, "containers": containers}, indent=2))
         return 0
     if changes.networks_changed:
         print("make the networks")
-    for word, name, why in found:
+    for word, name, new in found:
         if word == "make anew":
             print(f"make {name} anew: its plan differs, or it has ended")
         else:
-            print(f"{word} {name}" + (f", {why}" if why else ""))
+            print(f"{word} {name}" + (f", with the new {' and '.join(new)}" if new else ""))
     return 0
-
-
-def _as_data(found: list[tuple[str, str, str]], networks: bool) -> dict[str, object]:
-    containers = [{"name": n, "do": word, **({"new": w} if w else {})} for word, n, w in found]
-    return {"networks": "make" if networks else "keep", "containers": containers}
 
 
 def _supervisor(stack: Stack, teller_output: bool) -> Supervisor:

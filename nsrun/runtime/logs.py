@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import json
 import os
 import re
 import sys
@@ -26,12 +27,14 @@ _AGO = re.compile(r"(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?\Z", re.ASCII)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chosen:
-    """``since`` and ``until``: RFC 3339 as the log has it, which sorts by time."""
+    """``since`` and ``until``: RFC 3339 as the log has it, which sorts by time; ``json``: an object
+    a line, on standard output."""
 
     tail: int | None = None
     since: str = ""
     until: str = ""
     timestamps: bool = False
+    json: bool = False
 
     def wants(self, line: Line) -> bool:
         # To the microsecond: the moments have no more.
@@ -90,17 +93,17 @@ def _show(container: Container, chosen: Chosen, reader: Reader, follow: bool) ->
     if chosen.tail is not None:
         lines = deque(lines, maxlen=max(chosen.tail, 0))
     for line in lines:
-        _print(line, chosen)
+        _print(line, container, chosen)
     _say_lost(container)
     while monitor is not None:
         with monitor:
             kind, _ = monitor.receive()
             while kind not in ("x", ""):
-                _print_new(reader, chosen)
+                _print_new(reader, container, chosen)
                 kind, _ = monitor.receive()
         # Who reads slowly is left behind by the monitor, which has no time to wait.
         monitor = _monitor(container) if not kind else None
-        _print_new(reader, chosen)
+        _print_new(reader, container, chosen)
         if monitor is None:
             _say_lost(container)
 
@@ -114,10 +117,10 @@ def _say_lost(container: Container) -> None:
         print(f"warning: {counted} lost at the end of the log: {why}", file=sys.stderr, flush=True)
 
 
-def _print_new(reader: Reader, chosen: Chosen) -> None:
+def _print_new(reader: Reader, container: Container, chosen: Chosen) -> None:
     for line in reader.new():
         if chosen.wants(line):
-            _print(line, chosen)
+            _print(line, container, chosen)
 
 
 def _monitor(container: Container) -> Monitor | None:
@@ -198,8 +201,19 @@ def _lines(file: BinaryIO) -> Iterator[Line]:
         yield store.line_of(text[:-1].decode("utf-8", "backslashreplace"))
 
 
-def _print(line: Line, chosen: Chosen) -> None:
-    stream = sys.stderr if line.stream == "stderr" else sys.stdout
-    stamp = f"{line.time} " if chosen.timestamps else ""
-    stream.write(f"{stamp}{line.text}" + ("" if line.part else "\n"))
+def _print(line: Line, container: Container, chosen: Chosen) -> None:
+    stream = sys.stderr if line.stream == "stderr" and not chosen.json else sys.stdout
+    if chosen.json:
+        text = json.dumps(_as_data(line, container.record.name)) + "\n"
+    else:
+        stamp = f"{line.time} " if chosen.timestamps else ""
+        text = f"{stamp}{line.text}" + ("" if line.part else "\n")
+    stream.write(text)
     stream.flush()
+
+
+def _as_data(line: Line, name: str) -> dict[str, object]:
+    data: dict[str, object] = {
+        "time": line.time, "stream": line.stream, "name": name, "text": line.text,
+    }  # fmt: skip
+    return {**data, "part": True} if line.part else data

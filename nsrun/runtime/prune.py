@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from nsrun.host import cgroups, forwarding
 from nsrun.plan.cgroup import group_name
@@ -14,36 +15,52 @@ from nsrun.runtime import life, stack_store, store
 _MARK = "switch-"
 
 
-def prune(*, dry_run: bool) -> Iterator[str]:
-    """Remove it, and say each in words."""
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """``kind``: container, folder, stack, control group or switch; ``status``: of a container."""
+
+    kind: str
+    name: str
+    status: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}" + (f" ({self.status})" if self.status else "")
+
+    def as_data(self) -> dict[str, str]:
+        data = {"kind": self.kind, "name": self.name}
+        return {**data, "status": self.status} if self.status else data
+
+
+def prune(*, dry_run: bool) -> Iterator[Gone]:
+    """Remove it, and tell of each."""
     top = store.folder()
     for container in store.everything():
         if not container.alive:
-            yield f"container {container.record.name} ({container.status.value})"
+            yield Gone("container", container.record.name, container.status.value)
             if not dry_run:
                 life.discard(container)
     for name in _listed(top):
         place = os.path.join(top, name)
         # A start that was killed before it had written anything down.
         if store.load(place) is None and not store.is_locked(place):
-            yield f"folder {place}"
+            yield Gone("folder", place)
             if not dry_run:
                 store.remove(place)
     for name in stack_store.names():
         if not stack_store.is_kept(name) and not stack_store.containers(name):
-            yield f"stack {name}"
+            yield Gone("stack", name)
             if not dry_run:
                 stack_store.remove(name)
     yield from _groups(dry_run)
     yield from _switches(os.path.dirname(top), dry_run)
 
 
-def _groups(dry_run: bool) -> Iterator[str]:
+def _groups(dry_run: bool) -> Iterator[Gone]:
     for path in cgroups.empty_below(group_name("")):
         with contextlib.suppress(OSError):
             if not dry_run:
                 os.rmdir(path)
-            yield f"control group {path}"
+            yield Gone("control group", path)
 
 
 def _listed(folder: str) -> list[str]:
@@ -53,7 +70,7 @@ def _listed(folder: str) -> list[str]:
         return []
 
 
-def _switches(state: str, dry_run: bool) -> Iterator[str]:
+def _switches(state: str, dry_run: bool) -> Iterator[Gone]:
     """Those of this network namespace whose mark nobody holds: off, as its last user would."""
     prefix = f"{_MARK}{forwarding.netns()}-"
     for name in _listed(state):
@@ -70,7 +87,7 @@ def _switches(state: str, dry_run: bool) -> Iterator[str]:
             finally:
                 if dry_run:
                     os.close(fd)
-            yield f"switch {key.replace('/', '.')}"
+            yield Gone("switch", key.replace("/", "."))
             if dry_run:
                 continue
             with contextlib.suppress(OSError), open(f"/proc/sys/{key}", "w") as switch:

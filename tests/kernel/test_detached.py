@@ -265,6 +265,7 @@ def test_wait_prints_the_exit_status(c: Containers) -> None:
     c.runner.run("attach", "c", stdin="go\n")
     assert waiting.communicate(timeout=20) == ("5\n", "")
     assert c.ok("wait", "c") == "5\n"
+    assert json.loads(c.ok("wait", "--json", "c")) == {"name": "c", "exit_status": 5}
 
 
 def test_rm_of_one_that_runs(c: Containers) -> None:

@@ -56,6 +56,17 @@ def test_both_streams_times_and_choices(c: Containers) -> None:
     assert re.fullmatch(rf"{STAMP} two\n", result.stderr)
     third = result.stdout.splitlines()[1].split()[0]
     assert c("logs", "--since", third, "--tail", "1", "c").stdout == "four"
+    assert c("logs", "-n", "all", "c").stdout == "one\nthree\nfour"
+    told = [json.loads(line) for line in c("logs", "--json", "c").ok().splitlines()]
+    assert [(one.pop("stream"), one.pop("text")) for one in told] == [
+        ("stdout", "one"),
+        ("stderr", "two"),
+        ("stdout", "three"),
+        ("stdout", "four"),
+    ]
+    assert [one.pop("name") for one in told] == ["c"] * 4
+    assert all(re.fullmatch(STAMP, one.pop("time")) for one in told)
+    assert told == [{}, {}, {}, {"part": True}]
     # With -f of one that is over, too.
     assert c("logs", "-f", "--until", third, "--since", third, "c").stdout == "three\n"
     assert "NS002" in c("logs", "--since", "yesterday", "c").stderr

@@ -149,6 +149,14 @@ def test_only_what_differs_is_made_anew(stacks: Stacks) -> None:
     assert "make shop-c\n" in said
     assert "make shop-b anew" in said
     assert "keep shop-a" in said
+    assert json.loads(stacks.runner.run("up", "--dry-run", "--json", file).ok()) == {
+        "networks": "keep",
+        "containers": [
+            {"name": "shop-c", "do": "make"},
+            {"name": "shop-b", "do": "make anew"},
+            {"name": "shop-a", "do": "keep", "new": ["names in its /etc/hosts"]},
+        ],
+    }
     assert stacks.up(networks=networks, containers=containers).status == 0
     after = {n: c["id"] for n, c in stacks.ps().items()}
     assert after["shop-a"] == before["shop-a"]
@@ -307,7 +315,14 @@ def test_prune_leaves_what_runs(stacks: Stacks) -> None:
     assert wait_for(lambda: stacks.ps()["shop-b"]["status"] == "exited")
     assert stacks.runner.run("prune", "--dry-run").ok() == "container shop-b (exited)\n"
     assert set(stacks.ps()) == {"shop-a", "shop-b"}
-    assert stacks.runner.run("prune").ok() == "container shop-b (exited)\n"
+    listed = ("ps", "-q", "--no-trunc", "-f", "stack=shop", "-f")
+    ended = stacks.runner.run(*listed, "status=exited").ok().split()
+    assert ended == [stacks.ps()["shop-b"]["id"]]
+    names = ("ps", "-q", "-f", "name=op-a", "-f", "health=none", "-f", "label=x")
+    assert stacks.runner.run(*names).ok() == ""
+    assert stacks.runner.run(*names[:-2]).ok().strip() == stacks.ps()["shop-a"]["id"][:12]
+    gone = json.loads(stacks.runner.run("prune", "-f", "--json").ok())
+    assert gone == {"kind": "container", "name": "shop-b", "status": "exited"}
     assert set(stacks.ps()) == {"shop-a"}
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from nsrun import cli
+from nsrun.cli import port
 from nsrun.cli.commands import COMMANDS
 from nsrun.cli.parser import build, full, parse, top_help
 
@@ -109,6 +110,69 @@ def test_a_misspelt_command_is_pointed_out(
     assert status == 125
     assert "no command and no file `vaildate`" in err
     assert "did you mean `validate`?" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "advice"),
+    [
+        (("run", "-it", "a.yaml"), "the spec says it: `stdin: open`"),
+        (("run", "-p", "80:80", "a.yaml"), 'the spec says it: `network: {ports: ["8080:80"]}`'),
+        (("run", "--volume=/a:/b", "a.yaml"), "the spec says it: `mounts:"),
+        (("up", "--build", "a.yaml"), "nothing is built"),
+        (("ps", "-l"), "nsrun ps -a --json | jq"),
+        (("ps", "--format", "table {{.Names}}"), "nsrun ps --json | jq"),
+        (("ps", "--filter", "x"), "KEY is one of health, id,"),
+        (("inspect", "-f", "{{.State}}", "x"), "nsrun inspect NAME --json | jq"),
+        (("rm", "-fv", "x"), "nsrun down --volumes STACK"),
+        (("stop", "-s", "HUP", "x"), "nsrun kill -s SIGNAL NAME"),
+        (("restart", "--signal", "HUP", "x"), "nsrun kill -s SIGNAL NAME"),
+        (("exec", "-d", "x", "sh"), "put `&` behind"),
+        (("logs", "-n", "five", "x"), "`nsrun logs --help`"),
+        (("images",), "there are no images"),
+        (("compose", "up"), "nsrun up SPEC"),
+    ],
+)
+def test_what_people_type_by_habit_is_answered(
+    words: tuple[str, ...], advice: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    status, out, err = run(capsys, *words)
+    assert (status in (2, 125), out) == (True, "")
+    assert err.startswith("error[NS002]: ") and advice in err, err
+
+
+@pytest.mark.parametrize(
+    ("own", "wanted", "holds"),
+    [
+        ("80/tcp", "80", True),
+        ("80/udp", "80", False),
+        ("80/udp", "80/udp", True),
+        ("80-90/tcp", "85/tcp", True),
+        ("80-90/tcp", "91", False),
+        ("80/tcp", "http", False),
+        ("80/tcp", "²", False),
+    ],
+)
+def test_a_port_by_its_number(own: str, wanted: str, holds: bool) -> None:
+    assert port._holds(own, wanted) is holds
+
+
+@pytest.mark.parametrize(
+    ("words", "payload"),
+    [
+        (("web", "ls", "-l"), ("ls", "-l")),
+        (("web", "--", "ls"), ("ls",)),
+        (("-it", "web", "sh", "-c", "--", "x"), ("sh", "-c", "--", "x")),
+        (("-itu", "root", "-w/srv", "-e", "A=b", "--ns", "pid", "web", "ls"), ("ls",)),
+        (("--user=root", "--env", "A", "web", "ls"), ("ls",)),
+        (("web", "-it", "--", "ls"), ("ls",)),
+        (("web",), None),
+    ],
+)
+def test_exec_takes_a_command_with_and_without_dashes(
+    words: tuple[str, ...], payload: tuple[str, ...] | None
+) -> None:
+    args = parse(COMMANDS["exec"], words)
+    assert (args.container, args.command) == ("web", payload)
 
 
 def test_a_file_that_is_nearly_a_command_is_a_spec(
