@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Stops and removes the containers of a stack, the last started first, and its networks. "
-        "Volumes stay, with --volumes nsrun's own go too, also of a stack that is down already. STACK "
-        "is its name or its file."
+        "Volumes stay, with --volumes nsrun's own go too, also of a stack that is down already. "
+        "STACK is its name or its file."
     )
     parser.add_argument("stack", metavar="STACK", help="the stack's name, or its file")
     parser.add_argument(

@@ -56,11 +56,12 @@ def changed(record: Record) -> Diagnostic:
     """NS608, a warning."""
     from nsrun.diag import Diagnostic, Severity
 
+    anew = f"nsrun up -d {record.spec}" if record.stack else "nsrun run -d --replace"
     return Diagnostic(
         code="NS608",
         severity=Severity.WARNING,
         summary=f"{record.spec} has changed since {record.name} was made",
-        help=("the stored plan is replayed; `nsrun run -d --replace` plans anew",),
+        help=(f"the stored plan is replayed; `{anew}` plans anew",),
     )
 
 
