@@ -8,14 +8,16 @@ opened as O_PATH and never read.
 
 from __future__ import annotations
 
+import ctypes
 import os
+import struct
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 
-from nsrun.host import links, paths, procfs
+from nsrun.host import cgroups, links, paths, procfs
 from nsrun.host.syscalls import open_inside, syscall
-from nsrun.kernel.abi import CloneFlag
+from nsrun.kernel.abi import BpfAttachType, BpfCommand, CloneFlag
 from nsrun.kernel.observed import (
     ADDRESS,
     LINK,
@@ -40,6 +42,11 @@ _ENTERED = {
     "ipc": CloneFlag.CLONE_NEWIPC,
 }
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
+# What is written once (user_namespaces(7), time_namespaces(7)).
+_ONCE = ("uid_map", "gid_map", "setgroups", "timens_offsets")
+# union bpf_attr of linux/bpf.h, query: target_fd, attach_type, query_flags, attach_flags, prog_ids,
+# prog_cnt.
+_BPF_QUERY = struct.Struct("=IIIIQI")
 # prctl(2)
 _PR_SET_DUMPABLE = 4
 _LINK_LOCAL = "fe80:"
@@ -50,14 +57,15 @@ _PATIENCE = 10
 def observe(pid: int, question: Question) -> Observed:
     """What there is to say of the container whose first process is ``pid``."""
     above = procfs.status(str(pid)).get("PPid", "0")
-    pid = _open_one(pid)
+    pid = _open_one(pid, forked=question.forked)
     status = procfs.status(str(pid))
     mounts = tuple(_mounts(pid))
     inside = _ask_inside(pid, question.sysctls)
     hosts, _ = _network()
+    callers = _namespaces(above if above != "0" else "self")
     return Observed(
         namespaces=_namespaces(str(pid)),
-        callers=_namespaces(above if above != "0" else "self"),
+        callers=callers,
         joined={path: ident for path in question.namespaces if (ident := _inode(path))},
         mounts=mounts,
         places=_places(pid, question.targets, {line.ident: line for line in mounts}),
@@ -73,23 +81,32 @@ def observe(pid: int, question: Question) -> Observed:
         limits=_limits(pid),
         oom_score_adj=(procfs.read(f"/proc/{pid}/oom_score_adj") or "").strip() or None,
         tables={name: _rules(program, name) for program, name in question.tables},
+        groups=tuple(cgroups.folders_of(pid)),
+        programs={p: n for p in question.programs if (n := _programs(p)) is not None},
+        once=_once(pid) if callers.get("user") == _inode("/proc/self/ns/user") else {},
+        labels=dict(_labels(pid)),
     )
 
 
-def _open_one(pid: int) -> int:
-    """The process itself, or the first below it that lets itself be looked at.
+def _open_one(pid: int, *, forked: bool) -> int:
+    """The process itself, or where ``forked`` its first child; or the first below it that lets
+    itself be looked at.
 
     Kernel: the files in /proc of who cannot be dumped, as nsrun's own init, are root's alone
     (proc(5)). What it has started was born in its namespaces.
     """
-    left = [pid]
+    left = _children(pid) if forked else [pid]
     while left:
         one = left.pop(0)
         if _inode(f"/proc/{one}/ns/mnt"):
             return one
-        text = procfs.read(f"/proc/{one}/task/{one}/children") or ""
-        left += [int(word) for word in text.split()]
+        left += _children(one)
     return pid
+
+
+def _children(pid: int) -> list[int]:
+    text = procfs.read(f"/proc/{pid}/task/{pid}/children") or ""
+    return [int(word) for word in text.split()]
 
 
 # --- /proc -----------------------------------------------------------------------------------
@@ -120,6 +137,38 @@ def _limits(pid: int) -> dict[int, int | None]:
     return found
 
 
+def _once(pid: int) -> dict[str, str]:
+    found = ((name, procfs.read(f"/proc/{pid}/{name}")) for name in _ONCE)
+    return {name: text for name, text in found if text is not None}
+
+
+def _labels(pid: int) -> Iterator[tuple[str, str]]:
+    """What each security module calls the process (LSM.rst, /proc/PID/attr)."""
+    for module, file in (("apparmor", "apparmor/current"), ("selinux", "current")):
+        text = procfs.read(f"/proc/{pid}/attr/{file}")
+        if text:
+            yield module, text.strip("\0\n")
+
+
+def _programs(folder: str) -> int | None:
+    """How many programs for devices are attached to a control group of version 2; None where that
+    is not told: it takes CAP_NET_ADMIN or CAP_BPF (bpf(2), BPF_PROG_QUERY)."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        kind = int(BpfAttachType.BPF_CGROUP_DEVICE)
+        attr = ctypes.create_string_buffer(_BPF_QUERY.pack(fd, kind, 0, 0, 0, 0))
+        # Kernel: with room for none it tells how many there are.
+        syscall("bpf", int(BpfCommand.BPF_PROG_QUERY), attr, _BPF_QUERY.size)
+        return int(_BPF_QUERY.unpack_from(attr)[5])
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
 def _mounts(pid: int) -> Iterator[SeenMount]:
     for line in procfs.mounts(str(pid)):
         yield SeenMount(
@@ -129,6 +178,7 @@ def _mounts(pid: int) -> Iterator[SeenMount]:
             root=line.root,
             source=line.source,
             options=frozenset(line.options),
+            super_options=frozenset(line.super_options),
             propagation=line.propagation,
         )
 

@@ -656,6 +656,7 @@ class BpfCommand(IntEnum):
 
     BPF_PROG_LOAD = 5
     BPF_PROG_ATTACH = 8
+    BPF_PROG_QUERY = 16
 
 
 class BpfProgType(IntEnum):

@@ -56,8 +56,8 @@ class Route:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SeenMount:
-    """A line of the mount table: ``options`` are the mount's own words, ``root`` the part of the
-    file system that is mounted."""
+    """A line of the mount table: ``options`` are the mount's own words, ``super_options`` those of
+    the file system, ``root`` the part of it that is mounted."""
 
     ident: int
     target: str
@@ -65,6 +65,7 @@ class SeenMount:
     root: str = "/"
     source: str = ""
     options: frozenset[str] = frozenset()
+    super_options: frozenset[str] = frozenset()
     propagation: tuple[str, ...] = ()
 
 
@@ -80,7 +81,9 @@ class Source:
 class Question:
     """What is to be looked at: ``targets`` are the container's paths, ``sources`` and ``files``
     the host's, ``sysctls`` paths below /proc/sys as the container has them; ``namespaces`` files
-    of namespaces; ``tables`` pairs of nft's path and a table of the family inet."""
+    of namespaces; ``tables`` pairs of nft's path and a table of the family inet; ``programs``
+    folders of control groups of version 2. ``forked``: it is about the first child of the
+    container's first process, which is an init."""
 
     targets: tuple[str, ...] = ()
     sources: tuple[str, ...] = ()
@@ -88,6 +91,8 @@ class Question:
     sysctls: tuple[str, ...] = ()
     namespaces: tuple[str, ...] = ()
     tables: tuple[tuple[str, str], ...] = ()
+    programs: tuple[str, ...] = ()
+    forked: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +103,9 @@ class Observed:
     started it, ``joined`` by path. ``places``: by target the number of the mount whose root it is
     (0: of none), None where there is no such path. ``limits``: by RLIMIT_ number the hard ones,
     None for unlimited. ``tables``: by name how many rules it has, None where it is not there.
+    ``groups``: the folders of its control groups; ``programs``: by a group's folder how many for
+    devices are attached. ``once``: uid_map and its like, as the reader's user namespace has them,
+    missing where that is not the one the container was started from; ``labels`` by module.
     """
 
     namespaces: Mapping[str, int] = field(default_factory=dict)
@@ -117,6 +125,10 @@ class Observed:
     limits: Mapping[int, int | None] = field(default_factory=dict)
     oom_score_adj: str | None = None
     tables: Mapping[str, int | None] = field(default_factory=dict)
+    groups: tuple[str, ...] = ()
+    programs: Mapping[str, int] = field(default_factory=dict)
+    once: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
 
 
 def nft_rules(text: str) -> int:

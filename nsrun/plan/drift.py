@@ -13,9 +13,10 @@ from dataclasses import replace
 from nsrun.kernel.observed import Observed, Question
 from nsrun.plan.difference import Difference, Note, differ, short
 from nsrun.plan.drift_files import is_text, texts
+from nsrun.plan.drift_groups import DEVICES, groups
 from nsrun.plan.drift_mounts import mounts
 from nsrun.plan.drift_network import host, links, routes
-from nsrun.plan.drift_process import process
+from nsrun.plan.drift_process import labels, once, process
 from nsrun.plan.expected import Expected, Text, expected
 from nsrun.plan.model import Action, Origin, Plan, Track
 
@@ -43,10 +44,12 @@ def question(wanted: Expected) -> Question:
     return Question(
         targets=tuple(dict.fromkeys(m.target for m in wanted.mounts)),
         sources=tuple(dict.fromkeys(m.bound for m in wanted.mounts if m.bound)),
-        files=tuple(wanted.files),
+        files=(*wanted.files, *(f"{folder}/{DEVICES}" for folder in wanted.groups.devices)),
         sysctls=tuple(wanted.sysctls),
         namespaces=tuple(dict.fromkeys(j.path for j in wanted.joined)),
         tables=tuple((t.program, t.name) for t in wanted.tables),
+        programs=tuple(wanted.groups.programs),
+        forked=wanted.running.forked,
     )
 
 
@@ -64,7 +67,36 @@ def compare(wanted: Expected, seen: Observed) -> Iterator[Difference]:
     yield from routes(wanted, seen)
     yield from host(wanted, seen)
     yield from texts(wanted, seen)
+    yield from groups(wanted, seen)
+    yield from once(wanted, seen)
     yield from process(wanted, seen)
+    yield from labels(wanted, seen)
+
+
+def unseen(wanted: Expected, seen: Observed) -> Iterator[Note]:
+    """What of the plan could not be compared, and why: it must not pass for what is as planned."""
+    if wanted.running.walls:
+        yield Note(what="landlock", why="cannot be seen: the kernel shows nobody's rules")
+    asked = question(wanted)
+    closed = "cannot be seen: closed to this user"
+    if asked.targets and not seen.places:
+        yield Note(what="mounts", why=closed)
+    if wanted.networks.inside and seen.links is None:
+        yield Note(what="network", why=closed)
+    if wanted.hostname is not None and seen.hostname is None:
+        yield Note(what="hostname", why=closed)
+    for path, text in {**wanted.files, **wanted.sysctls}.items():
+        if text.sure and path not in (seen.sysctls if path in wanted.sysctls else seen.files):
+            yield Note(what=path, why="cannot be read")
+    for folder in asked.programs:
+        if folder not in seen.programs:
+            yield Note(what=f"device programs of {folder}", why=closed)
+    if wanted.running.once and not seen.once:
+        why = "cannot be compared: the container was started from another user namespace"
+        yield Note(what=", ".join(wanted.running.once), why=why)
+    for module in wanted.running.labels:
+        if module not in seen.labels:
+            yield Note(what=module, why="cannot be read")
 
 
 # --- namespaces ------------------------------------------------------------------------------

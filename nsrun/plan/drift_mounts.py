@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from nsrun.kernel.observed import Observed, SeenMount
 from nsrun.plan.difference import NOTHING, Difference, differ
+from nsrun.plan.drift_options import different
 from nsrun.plan.expected import Expected
 from nsrun.plan.expected_mounts import Mount
 
@@ -30,6 +31,9 @@ def mounts(wanted: Expected, seen: Observed) -> Iterator[Difference]:
             yield from differ(f"mount {target}", *found, mount.action)
             continue
         yield from _flags(mount, line)
+        options = different(mount, line)
+        if options is not None:
+            yield from differ(f"mount {target}", *options, mount.action)
     if wanted.has_root and seen.mounts:
         yield from _extra(wanted, seen, known)
 

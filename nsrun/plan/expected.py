@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from nsrun.kernel import abi
 from nsrun.kernel.observed import nft_rules
 from nsrun.kernel.values import Arg, Bytes, Call, Fmt, Int, Out, Reg, Str
+from nsrun.plan.expected_groups import Groups
 from nsrun.plan.expected_mounts import Mount, Mounts
 from nsrun.plan.expected_network import Networks, Wire
+from nsrun.plan.expected_process import Process, Running
 from nsrun.plan.launch import CLONE_FLAGS, PROC_NAMES
 from nsrun.plan.model import Action, Plan, Track
 from nsrun.plan.ops import Clone, Netlink, Op, ReceiveFd, SendFd, Spawn
@@ -72,7 +74,8 @@ class Expected:
     limits: dict[int, tuple[int | None, Action]] = field(default_factory=dict)
     dropped: dict[int, Action] = field(default_factory=dict)
     no_new_privs: Action | None = None
-    filtered: Action | None = None
+    running: Running = field(default_factory=Running)
+    groups: Groups = field(default_factory=Groups)
     tables: list[Table] = field(default_factory=list)
     others: bool = False
 
@@ -82,14 +85,17 @@ def expected(plan: Plan) -> Expected:
     reader = _Reader()
     for action in plan.actions:
         reader.sure = True
+        reader.process.label(action)
         for op in action.steps:
             reader.step(op, action)
+            reader.process.step(op, action, reader.sure)
             if isinstance(op, (Call, Netlink)) and op.skip:
                 reader.sure = False
     found = reader.found
     found.mounts = reader.mounts.standing()
     found.has_root = reader.mounts.pivoted
     found.networks = reader.wire.networks
+    found.running = reader.process.running
     return found
 
 
@@ -101,6 +107,7 @@ class _Reader:
         self.found = Expected()
         self.mounts = Mounts()
         self.wire = Wire()
+        self.process = Process()
         # Whether no step before this one may have ended the action.
         self.sure = True
         self._paths: dict[str, str] = {}
@@ -140,7 +147,7 @@ class _Reader:
             self.found.others = True
 
     def _call(self, call: Call, action: Action) -> None:
-        self._open(call)
+        self._open(call, action)
         self.wire.call(call, action)
         self.mounts.call(call, action, self.sure)
         handler = _CALLS.get(call.name)
@@ -149,7 +156,7 @@ class _Reader:
 
     # --- files -------------------------------------------------------------------------------
 
-    def _open(self, call: Call) -> None:
+    def _open(self, call: Call, action: Action) -> None:
         if call.name not in ("openat", "openat2") or call.save is None:
             return
         where, path = call.args[0], _path(call.args[1])
@@ -162,6 +169,8 @@ class _Reader:
                 self._groups.add(call.save.name)
         if path is not None:
             self._paths[call.save.name] = path
+            if action.track is Track.PARENT:
+                self.found.groups.opened(path, action)
 
     def fstatfs(self, call: Call, action: Action) -> None:
         fd, out = call.args[0], call.args[1]
@@ -181,8 +190,10 @@ class _Reader:
             self.found.oom = text
         elif path.startswith("/proc/sys/"):
             (self.found.sysctls if inside else self.found.files)[path] = text
-        elif fd.name in self._groups and posixpath.basename(path) not in _NO_LIMITS:
-            self.found.files[path] = text
+        elif fd.name in self._groups:
+            self.found.groups.written(path, value, action)
+            if posixpath.basename(path) not in _NO_LIMITS:
+                self.found.files[path] = text
 
     # --- the process -------------------------------------------------------------------------
 
@@ -222,9 +233,8 @@ class _Reader:
         elif option.value == abi.Prctl.PR_SET_NO_NEW_PRIVS:
             self.found.no_new_privs = action
 
-    def seccomp(self, call: Call, action: Action) -> None:
-        if self.sure and not call.accept:
-            self.found.filtered = action
+    def bpf(self, call: Call, action: Action) -> None:
+        self.found.groups.bpf(call, action, self._paths)
 
     def ioctl(self, call: Call, action: Action) -> None:
         request = call.args[1]
@@ -242,7 +252,7 @@ _CALLS: dict[str, _Handler] = {
     "setdomainname": _Reader.setdomainname,
     "prlimit64": _Reader.prlimit,
     "prctl": _Reader.prctl,
-    "seccomp": _Reader.seccomp,
+    "bpf": _Reader.bpf,
     "ioctl": _Reader.ioctl,
 }
 

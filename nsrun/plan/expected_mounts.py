@@ -11,7 +11,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from nsrun.kernel.abi import AtFlag, MountAttr, MountFlag, OpenTreeFlag
+from nsrun.kernel.abi import AtFlag, FsconfigCommand, MountAttr, MountFlag, OpenTreeFlag
 from nsrun.kernel.values import Arg, Bytes, Call, Fmt, Int, Reg, Str
 from nsrun.plan.model import Action
 
@@ -39,8 +39,9 @@ class Mount:
     ``bound``, a path of the host, or "" for one of the container.
 
     ``flags``: by a word of mountinfo whether it must stand there; ``atime`` and ``propagation``
-    "" where nothing is said. ``sure``: False where the plan goes on without it. ``whole``: with
-    all that is mounted below what was bound.
+    "" where nothing is said. ``options``: of the superblock, by their keys, "" for a bare word and
+    None for a value that is known only then. ``sure``: False where the plan goes on without it.
+    ``whole``: with all that is mounted below what was bound.
     """
 
     action: Action
@@ -51,6 +52,7 @@ class Mount:
     flags: dict[str, bool] = field(default_factory=dict)
     atime: str = ""
     propagation: str = ""
+    options: dict[str, str | None] = field(default_factory=dict)
     sure: bool = True
     above: Mount | None = None
     name: str = ""
@@ -76,6 +78,7 @@ class Place:
 class _Context:
     fstype: str
     source: str = ""
+    options: dict[str, str | None] = field(default_factory=dict)
 
 
 class Mounts:
@@ -118,9 +121,9 @@ class Mounts:
             case "fsopen" if call.save is not None:
                 self._named[call.save.name] = _Context(_text(args[0]))
             case "fsconfig":
-                context = self._get(args[0])
-                if isinstance(context, _Context) and _text(args[2]) == "source":
-                    context.source = _text(args[3])
+                self._configure(args)
+            case "fspick" if call.save is not None:
+                self._pick(call.save, args)
             case "fsmount" if call.save is not None:
                 self._fsmount(call.save, args, action, sure)
             case "open_tree" if call.save is not None:
@@ -141,6 +144,22 @@ class Mounts:
 
     # --- steps -------------------------------------------------------------------------------
 
+    def _configure(self, args: tuple[Arg, ...]) -> None:
+        context, command, key = self._get(args[0]), args[1], _text(args[2])
+        if not isinstance(context, _Context) or not isinstance(command, Int):
+            return
+        if command.value == FsconfigCommand.FSCONFIG_SET_FLAG:
+            context.options[key] = ""
+        elif command.value == FsconfigCommand.FSCONFIG_SET_STRING and key == "source":
+            context.source = _text(args[3])
+        elif command.value == FsconfigCommand.FSCONFIG_SET_STRING:
+            context.options[key] = args[3].value if isinstance(args[3], Str) else None
+
+    def _pick(self, save: Reg, args: tuple[Arg, ...]) -> None:
+        """The superblock of a mount: what is said of it from now on is said of the mount."""
+        for mount in self._chosen(self._get(args[0]), self._place(args[0], args[1]), deep=False):
+            self._named[save.name] = _Context(mount.fstype, options=mount.options)
+
     def _fsmount(self, save: Reg, args: tuple[Arg, ...], action: Action, sure: bool) -> None:
         context = self._get(args[0])
         if not isinstance(context, _Context) or not isinstance(args[2], Int):
@@ -152,6 +171,7 @@ class Mounts:
             source=context.source,
             flags={word: bool(bits & bit) for bit, word in WORDS.items()},
             atime=_ATIME.get(bits & MountAttr.MOUNT_ATTR__ATIME, ""),
+            options=context.options,
             # What a mount point's own propagation is decides of a new mount's.
             sure=sure,
         )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from nsrun.diag import Diagnostic, NsrunError, Span
 from nsrun.host.observe import observe
 from nsrun.plan.difference import Difference, Note
-from nsrun.plan.drift import compare, question, updated
+from nsrun.plan.drift import compare, question, unseen, updated
 from nsrun.plan.expected import expected
 from nsrun.plan.model import Origin
 from nsrun.runtime import life, stack_store, store, updates
@@ -139,5 +139,5 @@ def look(container: Container) -> Drift:
         name=container.record.name,
         status=container.status.value,
         differences=tuple(compare(wanted, seen)),
-        notes=notes,
+        notes=(*notes, *unseen(wanted, seen)),
     )

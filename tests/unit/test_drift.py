@@ -9,16 +9,19 @@ from typing import Any
 
 import pytest
 
-from nsrun.kernel.facts import CgroupFolder, Cgroups
+from nsrun.kernel.facts import CgroupFolder, Cgroups, Kind, PathFact
 from nsrun.kernel.observed import Link, Observed, Route, SeenMount, Source, nft_rules
 from nsrun.plan import binary
 from nsrun.plan.difference import Difference
-from nsrun.plan.drift import compare, question, updated
+from nsrun.plan.drift import compare, question, unseen, updated
 from nsrun.plan.expected import Expected, expected
+from nsrun.plan.expected_mounts import Mount
 from nsrun.plan.model import Plan
 from tests.support.planning import folder, knowing, planned
 from tests.unit.test_plan_nat import host
 
+FUSE = PathFact(kind=Kind.FILE, character="10:229")
+_DEVICES = "/sys/fs/cgroup/devices/nsrun-web"
 _PIDS = "/sys/fs/cgroup/pids"
 
 
@@ -26,11 +29,11 @@ def made(**keys: object) -> Plan:
     """A plan by root on a machine with nft and the controllers pids and memory."""
     groups = {
         name: CgroupFolder(path=f"/sys/fs/cgroup/{name}", owner=0, writable=True)
-        for name in ("pids", "memory", "cpuset")
+        for name in ("pids", "memory", "cpuset", "devices")
     }
     facts = knowing(
         host(),
-        paths={"/data": folder(), "/srv/root": folder()},
+        paths={"/data": folder(), "/srv/root": folder(), "/dev/fuse": FUSE},
         targets={path: folder() for path in ("/tmp", "/mnt", "/proc", "/sys", "/dev")},
         cgroups=Cgroups(v2=None, v1=MappingProxyType(groups)),
     )
@@ -53,6 +56,7 @@ def as_planned(wanted: Expected) -> Observed:
                 [word for word, is_set in mount.flags.items() if is_set]
                 + ([mount.atime] if mount.atime in ("relatime", "noatime") else [])
             ),
+            super_options=_options(mount),
             propagation=("shared:1",) if mount.propagation == "shared" else (),
         )
         for number, (target, mount) in enumerate(last.items(), start=1)
@@ -90,12 +94,36 @@ def as_planned(wanted: Expected) -> Observed:
         ),
         host_links=tuple(outside.values()),
         sysctls={path: text.text for path, text in wanted.sysctls.items()},
-        files={path: text.text for path, text in wanted.files.items()},
-        status={"NoNewPrivs": "1", "Seccomp": "2", "CapBnd": "0"},
+        files={path: text.text for path, text in wanted.files.items()}
+        | {
+            f"{folder}/devices.list": "".join(f"{rule}\n" for rule in rules)
+            for folder, rules in wanted.groups.devices.items()
+        },
+        status={
+            "NoNewPrivs": "1",
+            "Seccomp": "2",
+            "Seccomp_filters": str(len(wanted.running.filters)),
+            "CapBnd": "0",
+            "Uid": "1000\t1000\t1000\t1000",
+            "Gid": "1000\t1000\t1000\t1000",
+            "Groups": "7 8",
+        },
+        groups=tuple(f"{folder}/below" for folder in wanted.groups.entered),
+        once={"uid_map": "0 0 4294967295", "gid_map": "0 0 4294967295"}
+        | {name: text for name, (text, _) in wanted.running.once.items()},
+        programs={folder: len(one) for folder, one in wanted.groups.programs.items()},
+        labels={"apparmor": "nsrun (enforce)"},
         limits={number: most for number, (most, _) in wanted.limits.items()},
         oom_score_adj=wanted.oom.text if wanted.oom else "0",
         tables={table.name: table.rules for table in wanted.tables},
     )
+
+
+def _options(mount: Mount) -> frozenset[str]:
+    """As mountinfo has them; devpts shows its modes always."""
+    defaults = {"mode": "600", "ptmxmode": "000"} if mount.fstype == "devpts" else {}
+    options = {**defaults, **mount.options}
+    return frozenset({"rw", *(f"{key}={text}" if text else key for key, text in options.items())})
 
 
 RICH: dict[str, object] = {
@@ -103,7 +131,7 @@ RICH: dict[str, object] = {
     "domainname": "example.org",
     "rootfs": {"path": "/srv/root", "readonly": True},
     "mounts": [
-        {"type": "tmpfs", "target": "/tmp", "options": ["noexec", "noatime"]},
+        {"type": "tmpfs", "target": "/tmp", "options": ["noexec", "noatime", "size=10m"]},
         {"type": "bind", "source": "/data", "target": "/mnt", "options": ["ro", "shared"]},
     ],
     "network": {
@@ -129,9 +157,19 @@ RICH: dict[str, object] = {
     "rlimits": {"nofile": 256},
     "oom_score_adj": 300,
     "capabilities": "none",
+    "user": {"uid": 1000, "gid": 1000, "groups": [7, 8]},
+    "devices": [{"path": "/dev/fuse", "permissions": "r"}],
 }
 
 Change = Callable[[Observed], dict[str, Any]]
+
+
+def status(**changes: str) -> Change:
+    return lambda seen: {"status": {**seen.status, **changes}}
+
+
+def devices(text: str) -> Change:
+    return lambda seen: {"files": {**seen.files, f"{_DEVICES}/devices.list": text}}
 
 
 def line(target: str, **changes: Any) -> Change:
@@ -243,9 +281,41 @@ CASES: dict[str, tuple[Change, tuple[str, str, str, str]]] = {
         lambda s: {"status": {**s.status, "CapBnd": "1"}},
         ("capability", "-", "CAP_CHOWN", "capabilities"),
     ),
-    "seccomp": (
-        lambda s: {"status": {**s.status, "Seccomp": "0"}},
-        ("seccomp", "mode 2", "mode 0", ""),
+    "seccomp": (status(Seccomp="0"), ("seccomp", "mode 2", "mode 0", "")),
+    "fewer filters": (status(Seccomp_filters="0"), ("seccomp filters", "1", "0", "")),
+    "more rights": (
+        status(CapPrm="1"), ("capability in CapPrm", "-", "CAP_CHOWN", "capabilities")
+    ),
+    "uid": (status(Uid="0\t1000\t1000\t1000"), ("uid", "1000", "0,1000", "user")),
+    "gid": (status(Gid="5\t5\t5\t5"), ("gid", "1000", "5", "user")),
+    "groups": (status(Groups="7"), ("groups", "7,8", "7", "user")),
+    "size": (
+        line("/tmp", super_options=frozenset({"rw", "size=20480k"})),
+        ("mount /tmp", "tmpfs size=10240k", "tmpfs size=20480k", "mounts[0]"),
+    ),
+    "mode": (
+        line("/tmp", super_options=frozenset({"rw", "size=10240k", "mode=755"})),
+        ("mount /tmp", "tmpfs mode=1777", "tmpfs mode=755", "mounts[0]"),
+    ),
+    "superblock": (
+        line("/tmp", super_options=frozenset({"ro", "size=10m"})),
+        ("mount /tmp", "tmpfs rw", "tmpfs ro", "mounts[0]"),
+    ),
+    "hidepid": (
+        line("/proc", super_options=frozenset({"rw", "hidepid=invisible"})),
+        ("mount /proc", "proc hidepid=off", "proc hidepid=invisible", ""),
+    ),
+    "another group": (
+        lambda s: {"groups": tuple(one for one in s.groups if "/pids/" not in one)},
+        ("control group", f"{_PIDS}/nsrun-web", "-", "resources.pids"),
+    ),
+    "all devices": (
+        lambda s: devices(s.files[f"{_DEVICES}/devices.list"] + "b *:* rwm\n")(s),
+        ("device", "-", "b *:* rwm", "nobody"),
+    ),
+    "a device less": (
+        lambda s: devices(s.files[f"{_DEVICES}/devices.list"].replace("c 10:229 r\n", ""))(s),
+        ("device", "c 10:229 r", "-", "devices[0]"),
     ),
 }  # fmt: skip
 
@@ -350,6 +420,71 @@ def test_a_pair_whose_outer_end_is_elsewhere() -> None:
     assert wanted.networks.inside["eth0"].addresses.keys() == {"10.1.0.2/24"}
     assert not wanted.networks.host
     assert list(compare(wanted, as_planned(wanted))) == []
+
+
+def test_maps_of_ids_and_what_the_ids_are_in_there() -> None:
+    idmap = {kind: [{"container": 0, "host": 100_000, "size": 1000}] for kind in ("uid", "gid")}
+    wanted = expected(
+        made(namespaces=["user", "mount"], idmap=idmap, user={"uid": 5, "gid": 6}, init=True)
+    )
+    assert question(wanted).forked
+    assert len(wanted.running.filters) == 2
+    seen = as_planned(wanted)
+    ids = {"Uid": "100005", "Gid": "100006", "Groups": ""}
+    seen = dataclasses.replace(seen, status={**seen.status, **ids})
+    assert list(compare(wanted, seen)) == []
+    other = dataclasses.replace(
+        seen,
+        once={**seen.once, "gid_map": "  0  0  4294967295\n"},
+        status={**seen.status, "Uid": "5"},
+    )
+    assert [shown(one)[:3] for one in compare(wanted, other)] == [
+        ("gid_map", "0 100000 1000", "0 0 4294967295"),
+        ("uid", "5", "unmapped 5"),
+        ("gid", "6", "100006"),
+    ]
+
+
+def test_a_program_for_devices() -> None:
+    facts = knowing(
+        host(),
+        paths={"/dev/fuse": FUSE},
+        cgroups=Cgroups(
+            v2=CgroupFolder(path="/sys/fs/cgroup", owner=0, writable=True),
+            v1=MappingProxyType({}),
+        ),
+    )
+    keys = {"name": "web", "namespaces": ["mount"], "devices": RICH["devices"]}
+    wanted = expected(planned(facts, **keys))
+    group = "/sys/fs/cgroup/nsrun-web"
+    assert question(wanted).programs == (group,)
+    seen = as_planned(wanted)
+    assert list(compare(wanted, seen)) == []
+    other = dataclasses.replace(seen, programs={group: 0})
+    (found,) = compare(wanted, other)
+    assert (found.what, found.expected, found.found) == ("device programs", "1", "0")
+    # Who may not ask is told so.
+    other = dataclasses.replace(seen, programs={})
+    assert [one.what for one in unseen(wanted, other)] == [f"device programs of {group}"]
+
+
+def test_what_cannot_be_seen_is_told(rich: Expected) -> None:
+    assert list(unseen(rich, as_planned(rich))) == []
+    said = {one.what for one in unseen(rich, Observed())}
+    assert {"mounts", "network", "hostname", f"{_PIDS}/nsrun-web/pids.max"} <= said
+
+
+def test_options_as_the_kernel_shows_them() -> None:
+    """What nobody can tell is no difference: a share of the memory, a descriptor's path."""
+    sizes = {"size=5000": "8k", "size=1g": "1048576k", "size=0": "", "size=50%": "77k"}
+    for option, text in sizes.items():
+        wanted = expected(
+            made(mounts=[{"type": "tmpfs", "target": "/tmp", "options": [option, "mode=0700"]}])
+        )
+        options = {"rw", "mode=700", *([f"size={text}"] if text else [])}
+        change = line("/tmp", super_options=frozenset(options))
+        seen = as_planned(wanted)
+        assert list(compare(wanted, dataclasses.replace(seen, **change(seen)))) == []
 
 
 def test_rules_of_nft_are_counted_as_read_and_as_printed() -> None:
