@@ -45,7 +45,9 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--only", action="append", choices=SUBJECTS, help="this subject alone")
     parser.add_argument("--quick", action="store_true", help="few repetitions")
-    parser.add_argument("--nsrun", type=Path, help="the nsrun to measure (.venv/bin/nsrun)")
+    parser.add_argument(
+        "--nsrun", type=Path, help="the nsrun to measure (this checkout, installed)"
+    )
     parser.add_argument(
         "--output",
         type=Path,

@@ -88,7 +88,7 @@ def _imports(nsrun: Nsrun) -> tuple[str, ...] | None:
     """Of UNNEEDED what Python imports when there is no cache entry."""
     python = nsrun.program.parent / "python"
     done = subprocess.run(
-        [str(python), "-X", "importtime", "-m", "nsrun", str(nsrun.area.spec)],
+        [str(python), "-P", "-X", "importtime", "-m", "nsrun", str(nsrun.area.spec)],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

@@ -9,7 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.area import ROOT, Area, BenchError
+from bench import installed
+from bench.area import Area, BenchError
 from bench.hyper import Contestant
 
 WARM, COLD, NO_CACHE = "nsrun, warm", "nsrun, cold", "nsrun --no-cache"
@@ -55,9 +56,10 @@ class Nsrun:
 
 
 def find(program: Path | None, area: Area) -> Nsrun:
-    program = program or ROOT / ".venv/bin/nsrun"
+    """``program``: None for this checkout's, installed. Raises BenchError."""
+    program = program.resolve() if program is not None else installed.install(area)
     if not os.access(program, os.X_OK):
-        raise BenchError(f"no {program}: make setup")
+        raise BenchError(f"no program {program}")
     native = program.read_bytes()[:4] == b"\x7fELF"
     said = subprocess.run([str(program), "run", "--help"], capture_output=True, text=True)
     return Nsrun(program=program, area=area, native=native, options=said.stdout)
