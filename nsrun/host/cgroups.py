@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
 
-from nsrun.host import procfs
+from nsrun.host import procfs, subgroups
 from nsrun.kernel.facts import CgroupFolder, Cgroups
 
 _CONTROLLERS = ("cgroup.controllers", "cgroup.subtree_control")
@@ -66,16 +66,17 @@ def may_be_in(process: int, name: str) -> bool:
 
 
 def empty_below(prefix: str) -> Iterator[str]:
-    """The groups beside the caller's whose name begins so, with nobody in them for a while."""
+    """The groups beside the caller's whose name begins so, with nobody in them or in those below
+    them for a while."""
     v2, v1 = _places()
     now = time.time()
     for place in dict.fromkeys((*([v2] if v2 is not None else []), *v1.values())):
         for name in sorted(os.listdir(place)):
             path = os.path.join(place, name)
-            if not name.startswith(prefix) or procfs.read(f"{path}/cgroup.procs") != "":
+            if not name.startswith(prefix):
                 continue
             # One that is just being made is empty too.
-            if now - os.stat(path).st_ctime > _JUST_MADE:
+            if now - os.stat(path).st_ctime > _JUST_MADE and subgroups.is_empty(path):
                 yield path
 
 

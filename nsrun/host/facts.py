@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import resource
+import sys
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -73,6 +74,7 @@ def gather(query: Query) -> Facts:
         cgroups=cgroups.look() if query.cgroups else None,
         landlock=_landlock() if query.landlock else 0,
         labels=procfs.labelling_modules() if query.labels else frozenset(),
+        python=sys.executable,
     )
 
 

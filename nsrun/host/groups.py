@@ -6,9 +6,7 @@ cgroup-v1/{freezer-subsystem,memory,cpuacct,pids,blkio-controller}.rst.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -20,8 +18,6 @@ T = TypeVar("T")
 
 # What a group that is told to stop needs, in seconds: a process in the kernel stops on its way out.
 _PATIENCE = 2.0
-# Who forks while it is killed is killed the next time around.
-_ROUNDS = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,16 +32,6 @@ class Use:
     processes: int | None = None
     read: int | None = None
     written: int | None = None
-
-
-def members(folder: str) -> set[int]:
-    """The processes in a group and in those below it."""
-    found: set[int] = set()
-    for place, _, _ in os.walk(folder):
-        text = procfs.read(f"{place}/cgroup.procs") or ""
-        # 0 is a process of a pid namespace that the caller cannot see.
-        found.update(pid for pid in map(int, text.split()) if pid)
-    return found
 
 
 # --- stopping and ending -----------------------------------------------------------------------
@@ -87,24 +73,6 @@ def resume(folder: str) -> None:
     _write(file, word)
 
 
-def kill(folder: str) -> None:
-    """SIGKILL for all in it. Raises OSError where the caller may not."""
-    if os.path.exists(f"{folder}/cgroup.kill"):
-        _write(f"{folder}/cgroup.kill", "1")
-        return
-    stoppable = stops(folder)
-    for _ in range(_ROUNDS):
-        # What is stopped forks no more, and dies when it goes on.
-        whole = stoppable and stop(folder, _PATIENCE / _ROUNDS)
-        found = members(folder)
-        for pid in found:
-            _kill(pid)
-        if whole:
-            resume(folder)
-        if whole or not found:
-            return
-
-
 def _switch(folder: str) -> tuple[str, str, str] | None:
     """The file, and what is written to it to stop and to go on."""
     if os.path.exists(f"{folder}/freezer.state"):
@@ -117,11 +85,6 @@ def _switch(folder: str) -> tuple[str, str, str] | None:
 def _write(file: str, text: str) -> None:
     with open(os.open(file, os.O_WRONLY | os.O_CLOEXEC), "wb", buffering=0) as opened:
         opened.write(text.encode())
-
-
-def _kill(pid: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGKILL)
 
 
 # --- counting ----------------------------------------------------------------------------------

@@ -34,7 +34,7 @@ def _populated(folder: str, name: str) -> Hint | None:
     if below:
         return Hint(
             (f"a control group is below it: {folder}/{below[0]}",),
-            (f"remove it, where nothing uses it: rmdir {folder}/{below[0]}",),
+            ("nsrun prune removes what is left and holds no process",),
         )
     return None
 

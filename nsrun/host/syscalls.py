@@ -18,6 +18,8 @@ _syscall.restype = ctypes.c_long
 _MACHINE = os.uname().machine
 # openat2(2): with RESOLVE_IN_ROOT a ".." that races with a rename is refused with EAGAIN.
 _TRIES = 32
+# struct statfs of asm-generic/statfs.h, 120 bytes; f_type is its first word.
+_STATFS_SIZE = 128
 
 
 def syscall(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char]) -> int:
@@ -25,9 +27,7 @@ def syscall(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char]) ->
 
     Raises OSError with the call's errno, UnknownSyscallError on a machine without a table.
     """
-    buffers = [
-        ctypes.create_string_buffer(a) if isinstance(a, bytes) else a for a in arguments
-    ]
+    buffers = [ctypes.create_string_buffer(a) if isinstance(a, bytes) else a for a in arguments]
     numbers = [a if isinstance(a, int) else ctypes.addressof(a) for a in buffers]
     numbers += [0] * (6 - len(numbers))
     result: int = _syscall(abi.syscall_number(name, _MACHINE), *numbers)
@@ -35,6 +35,13 @@ def syscall(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char]) ->
         errno = ctypes.get_errno()
         raise OSError(errno, os.strerror(errno))
     return result
+
+
+def file_system(fd: int) -> int:
+    """The magic number of the file system behind a descriptor (statfs(2)). Raises OSError."""
+    buffer = ctypes.create_string_buffer(_STATFS_SIZE)
+    syscall("fstatfs", fd, buffer)
+    return int.from_bytes(buffer.raw[:8], "little")
 
 
 def openat2(dirfd: int, path: str, flags: int, resolve: ResolveFlag) -> int:

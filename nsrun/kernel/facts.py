@@ -182,7 +182,8 @@ class Facts:
     ``helpers``: absolute paths of those asked for that are installed. ``links``: those of
     Query.physical that are there, by name. ``cgroups``: where a control group can be made, None
     where that was not asked. ``landlock``: the version of Landlock's ABI, 0 without it. ``labels``:
-    which of "apparmor" and "selinux" are in force, of those asked for.
+    which of "apparmor" and "selinux" are in force, of those asked for. ``python``: the interpreter
+    that nsrun's own helpers run in, an absolute path.
     """
 
     kernel: str
@@ -223,6 +224,7 @@ class Facts:
     cgroups: Cgroups | None = None
     landlock: int = 0
     labels: frozenset[str] = frozenset()
+    python: str = "/usr/bin/python3"
 
     @property
     def kernel_version(self) -> tuple[int, int]:

@@ -11,7 +11,8 @@ from nsrun.kernel import calls
 from nsrun.kernel.abi import OpenFlag
 from nsrun.kernel.facts import Facts
 from nsrun.plan.build import finished
-from nsrun.plan.cgroup import Group, Limit, group_name, groups_for, write_file
+from nsrun.plan.cgroup import groups_for, write_file
+from nsrun.plan.cgroup_limits import Group, Limit, group_name
 from nsrun.plan.draft import Draft
 from nsrun.plan.model import Plan, UndoWhen
 from nsrun.spec.model import Spec

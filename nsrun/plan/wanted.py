@@ -6,7 +6,8 @@ import os.path
 from collections.abc import Iterator, Mapping
 
 from nsrun.kernel.facts import Query
-from nsrun.plan import cgroup, nat, usernet
+from nsrun.plan import nat, usernet
+from nsrun.plan.cgroup_devices import narrows_devices
 from nsrun.plan.covers import ancestors
 from nsrun.plan.defaults import DEFAULT_TARGETS
 from nsrun.plan.etc import name_files
@@ -31,7 +32,7 @@ def wanted(spec: Spec) -> Query:
         forwarding=nat.is_wanted(spec),
         bridges=tuple(dict.fromkeys(_bridges(spec))),
         physical=tuple(dict.fromkeys(_physical(spec))),
-        cgroups=spec.resources is not None or cgroup.narrows_devices(spec),
+        cgroups=spec.resources is not None or narrows_devices(spec),
         landlock=spec.landlock is not None,
         labels=spec.apparmor is not None or spec.selinux != Selinux(),
         pids=tuple(n.join_pid for n in spec.namespaces if n.join_pid is not None),

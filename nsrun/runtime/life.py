@@ -8,8 +8,9 @@ import signal
 from collections.abc import Sequence
 
 from nsrun.diag import Diagnostic, NsrunError, Severity
-from nsrun.host import groups
+from nsrun.host import cgroups, groups, subgroups
 from nsrun.kernel import abi
+from nsrun.plan.cgroup_limits import group_name
 from nsrun.runtime import events, store
 from nsrun.runtime.control import Monitor
 from nsrun.runtime.store import Container, Status
@@ -128,14 +129,27 @@ def kill(container: Container, number: int) -> None:
 def _kill_all(container: Container, monitor: Monitor) -> None:
     """What has left the tree of processes too: a daemon started by `nsrun exec`, in a container
     without a pid namespace."""
-    folders = container.groups()
+    folders = _groups(container)
     ending = [folder for folder in folders if groups.stops(folder)] or folders[:1]
-    # While any of it is stopped by version 1 the signal waits; the end of kill() lets it go on.
+    # While any of it is stopped by version 1 the signal waits; the end of kill_in() lets it go on.
     monitor.kill(signal.SIGKILL)
     for folder in ending:
         # The end of the first process may have taken the group away meanwhile.
         with contextlib.suppress(OSError):
-            groups.kill(folder)
+            subgroups.kill_in(folder)
+
+
+def _groups(container: Container) -> list[str]:
+    """Its own control groups, also when its first process has left them by ending.
+
+    Kernel: PID 1 of a pid namespace waits in its end for those who are stopped in a group.
+    """
+    found = container.groups()
+    if found or not container.pid:
+        return found
+    name = group_name(container.record.name)
+    folders = (cgroups.named(pid, name) for pid in processes(container.pid)[1:])
+    return next(filter(None, folders), [])
 
 
 def wait(container: Container) -> int:
@@ -253,7 +267,7 @@ def everyone(container: Container) -> list[int]:
     found = dict.fromkeys(processes(container.pid))
     found |= dict.fromkeys(groups.in_pid_namespace(container.pid))
     for folder in container.groups():
-        found |= dict.fromkeys(sorted(groups.members(folder)))
+        found |= dict.fromkeys(sorted(subgroups.members(folder)))
     return list(found)
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import os
 import stat
 
-from nsrun.host.syscalls import open_inside, syscall
+from nsrun.host.syscalls import file_system, open_inside
 from nsrun.kernel.abi import Magic
 from nsrun.plan.etc import name_files
 from nsrun.spec.model import Spec
@@ -15,8 +14,6 @@ from nsrun.spec.model import Spec
 _HOSTS = "/etc/hosts"
 # Where the action that writes it has its place in a spec.
 ORIGIN = "network.hosts"
-# struct statfs of asm-generic/statfs.h, 120 bytes; f_type is its first word.
-_STATFS_SIZE = 128
 
 
 def rewrite(pid: int, spec: Spec) -> None:
@@ -50,7 +47,4 @@ def rewrite(pid: int, spec: Spec) -> None:
 
 def _is_ours(fd: int) -> bool:
     """A regular file on a tmpfs. Raises OSError."""
-    buffer = ctypes.create_string_buffer(_STATFS_SIZE)
-    syscall("fstatfs", fd, buffer)
-    kind = int.from_bytes(buffer.raw[:8], "little")
-    return kind == Magic.TMPFS_MAGIC and stat.S_ISREG(os.fstat(fd).st_mode)
+    return file_system(fd) == Magic.TMPFS_MAGIC and stat.S_ISREG(os.fstat(fd).st_mode)

@@ -8,8 +8,8 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from nsrun.host import cgroups, forwarding
-from nsrun.plan.cgroup import group_name
+from nsrun.host import cgroups, forwarding, subgroups
+from nsrun.plan.cgroup_limits import group_name
 from nsrun.runtime import life, stack_store, store
 
 _MARK = "switch-"

@@ -11,7 +11,7 @@ from nsrun.host import cgroups, procfs
 from nsrun.host.facts import gather
 from nsrun.kernel.facts import Query
 from nsrun.plan import update
-from nsrun.plan.cgroup import group_name
+from nsrun.plan.cgroup_limits import group_name
 from nsrun.plan.model import Plan
 from nsrun.runtime.store import Container
 from nsrun.spec.model import Resources, Spec

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from types import MappingProxyType
 from typing import Any
 
@@ -150,7 +151,10 @@ def test_the_end_kills_what_is_left_in_it_and_removes_it() -> None:
     undo = lines(made.undo)
     assert '"nsrun-web/cgroup.kill"' in undo[0]
     assert undo[1].startswith('write(%kill, "1"')
-    assert undo[-1].startswith('unlinkat(%cgroup_base, "nsrun-web", AT_REMOVEDIR)')
+    assert undo[3].startswith('unlinkat(%cgroup_base, "nsrun-web", AT_REMOVEDIR)')
+    # Where it is in use all the same, by groups that the container has made or what it started.
+    helper = ["/usr/bin/python3", "-I", "-m", "nsrun.host.subgroups", "/sys/fs/cgroup/nsrun-web"]
+    assert undo[-1] == f"spawn({json.dumps(helper)})"
 
 
 def test_who_ended_for_want_of_memory_is_counted_at_the_end() -> None:
