@@ -32,7 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="trace the command: tell at the end which of its system calls were refused, by which "
         "wall (seccomp, Landlock, a capability, a read-only mount, a file's mode, the user "
-        "namespace, the control group's devices), and what would allow them; much slower",
+        "namespace, the control group's devices, who is asked), and what would allow them; much "
+        "slower; beside a container that runs already, as one of a stack: `nsrun exec --why`",
     )
     parser.add_argument(
         "--no-cache",
@@ -177,28 +178,38 @@ def _refuse_why(args: argparse.Namespace) -> None:
             Diagnostic(
                 code="NS002",
                 summary="--why tells at the end of a run, for which nobody waits with -d",
-                help=("leave out one of the two",),
+                help=(
+                    "leave out -d, or trace another command beside it: "
+                    "nsrun exec --why CONTAINER COMMAND",
+                ),
             )
         )
 
 
 def _why(args: argparse.Namespace) -> int:
-    """A traced run, and the table of what was refused."""
     from nsrun.cli.inputs import inputs_of, load_spec
+
+    spec = _named(load_spec(args.spec, args.command, inputs_of(args)), args.name)
+    return why_refused(spec, trace=args.trace)
+
+
+def why_refused(spec: Spec, *, trace: bool = False) -> int:
+    """A traced run, and the table of what was refused."""
     from nsrun.render.refused import table
     from nsrun.runtime import launch, why
 
-    spec = _named(load_spec(args.spec, args.command, inputs_of(args)), args.name)
     plan, descriptor = why.traced_plan(spec)
     program = native_executor()
 
     def replay() -> int:
+        if launch.joins(plan):
+            launch.become_sealed(plan, program, trace=trace)
         if program is not None:
             from nsrun.replay.native import become
 
-            become(program, plan, trace=args.trace)
+            become(program, plan, trace=trace)
         outcome = launch.replay_plan(plan)
-        if args.trace:
+        if trace:
             say_trace(plan, outcome)
         return conclude(plan, outcome, launch.hint_context(plan))
 

@@ -1,4 +1,4 @@
-"""``nsrun @why REPORT PID``: the tracer of `nsrun run --why`, which a plan's launcher starts.
+"""``nsrun @why``: the tracer of `nsrun run --why`, which a plan's launcher starts.
 
 It attaches to PID, leaves a process behind that writes what was refused into REPORT, and ends. No
 one types it.
@@ -11,6 +11,7 @@ import sys
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--known", metavar="FILE", help="the walls that the command will have")
     parser.add_argument("report", help="the file of the report")
     parser.add_argument("pid", type=int, help="the process that becomes the command")
 
@@ -19,7 +20,7 @@ def main(args: argparse.Namespace) -> int:
     from nsrun.host.tracer import watch
 
     try:
-        watch(args.pid, args.report)
+        watch(args.pid, args.report, args.known)
     except OSError as error:
         print(f"cannot trace process {args.pid}: {error.strerror}", file=sys.stderr)
         return 1

@@ -4,6 +4,7 @@ Landlock. Each is read when the process passes it to the kernel: neither can be 
 
 from __future__ import annotations
 
+import json
 import os
 import struct
 from collections.abc import Callable, Iterable
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from nsrun.host import procfs, ptrace
 from nsrun.host.refused import Rules
+from nsrun.host.syscalls import open_inside
 from nsrun.kernel import bpf
 from nsrun.kernel.abi import SeccompAction, UnknownSyscallError, syscall_number
 
@@ -56,6 +58,54 @@ class OwnWalls:
         """Whether a listener decides (seccomp_unotify(2))."""
         action = self.answer(entered) & bpf.ACTION_MASK
         return action == int(SeccompAction.SECCOMP_RET_USER_NOTIF)
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """Walls that are set by a plan: programs, and of each Landlock ruleset what it handles, its
+    scopes and the rights that its paths give."""
+
+    filters: tuple[bytes, ...] = ()
+    rulesets: tuple[tuple[int, int, tuple[tuple[str, int], ...]], ...] = ()
+
+    def around(self, pid: int) -> OwnWalls:
+        """As they are around ``pid``, by whose root the paths go; raises OSError."""
+        layers = tuple(
+            Rules(handled, 0, scoped, _allowed(pid, paths))
+            for handled, scoped, paths in self.rulesets
+        )
+        return OwnWalls(filters=self.filters, layers=layers)
+
+
+def read_known(path: str) -> Known:
+    """From a file as nsrun.runtime.why writes it; raises OSError and ValueError."""
+    with open(path, encoding="ascii") as file:
+        document = json.load(file)
+    return Known(
+        filters=tuple(bytes.fromhex(program) for program in document["filters"]),
+        rulesets=tuple(
+            (handled, scoped, tuple((path, rights) for path, rights in paths))
+            for handled, scoped, paths in document["rulesets"]
+        ),
+    )
+
+
+def _allowed(pid: int, paths: Iterable[tuple[str, int]]) -> dict[tuple[int, int], int]:
+    found: dict[tuple[int, int], int] = {}
+    root = os.open(f"/proc/{pid}/root", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        for path, rights in paths:
+            try:
+                fd = open_inside(root, path, os.O_PATH)
+            except FileNotFoundError:
+                continue
+            status = os.fstat(fd)
+            os.close(fd)
+            key = (status.st_dev, status.st_ino)
+            found[key] = found.get(key, 0) | rights
+    finally:
+        os.close(root)
+    return found
 
 
 def setting_calls(machine: str) -> dict[int, str]:

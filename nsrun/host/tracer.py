@@ -14,7 +14,7 @@ import struct
 from dataclasses import dataclass, field
 
 from nsrun.host import procfs, ptrace, refused_why
-from nsrun.host.own_walls import Effect, OwnWalls, effect, setting_calls
+from nsrun.host.own_walls import Effect, Known, OwnWalls, effect, read_known, setting_calls
 from nsrun.host.refused import Wall
 from nsrun.host.refused_call import name_of, read_call
 from nsrun.host.refused_found import Findings
@@ -41,10 +41,15 @@ class _Task:
 
 
 class Tracer:
-    """Follows ``main`` and all that it starts; ``report`` is an open descriptor."""
+    """Follows ``main`` and all that it starts; ``report`` is an open descriptor.
 
-    def __init__(self, main: int, report: int) -> None:
+    ``known``: the walls that will be around the command when it is executed, where it cannot be
+    read before, or was started by another process than it.
+    """
+
+    def __init__(self, main: int, report: int, known: Known | None = None) -> None:
         self._main = main
+        self._known = known
         self._tasks: dict[int, _Task] = {main: _Task(main)}
         self._early: set[int] = set()
         self._found = Findings(report)
@@ -113,12 +118,20 @@ class Tracer:
                 thread = self._tasks.pop(former)
                 thread.ident = task.ident
                 self._tasks[task.ident] = task = thread
+            if not task.executed and self._known is not None:
+                task.own = self._known.around(task.ident)
             task.executed = True
             task.own.rulesets = {}
         elif event == ptrace.EVENT_EXIT:
             status = ptrace.message(task.ident)
             if os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGSYS:
                 self._killed_by_filter(task)
+            after = self._taken_over(task)
+            if after is not None:
+                self._main = after
+                del self._tasks[task.ident]
+                ptrace.detach(task.ident)
+                return
             if task.ident == self._main:
                 self._gone = True
                 self._found.write(complete=True)
@@ -127,6 +140,12 @@ class Tracer:
                 ptrace.detach(task.ident)
                 return
         ptrace.go_on(task.ident)
+
+    def _taken_over(self, task: _Task) -> int | None:
+        """The process that goes on to be the command where ``task`` was a stage before it."""
+        if self._known is None or task.ident != self._main or task.executed:
+            return None
+        return next((ident for ident in self._tasks if ident != task.ident), None)
 
     def _ended(self, ident: int, status: int) -> None:
         self._early.discard(ident)
@@ -154,7 +173,7 @@ class Tracer:
 
     def _effect(self, task: _Task, entered: ptrace.Entered) -> Effect | None:
         name = self._setting.get(entered.number)
-        if name is None:
+        if name is None or (self._known is not None and not task.executed):
             return None
         try:
             return effect(name, entered.arguments, task.ident, task.own, self._threads)
@@ -200,9 +219,10 @@ class Tracer:
             self._found.write(complete=True)
 
 
-def watch(pid: int, report: str) -> None:
+def watch(pid: int, report: str, known: str | None = None) -> None:
     """Trace ``pid`` from a process of its own, which stays behind; returns when it is traced.
 
+    ``known``: a file with the walls of the command, None where they are read as they are set.
     Raises OSError where it cannot be traced or the file ``report`` not be written.
     """
     ready, tell = os.pipe2(os.O_CLOEXEC)
@@ -212,7 +232,7 @@ def watch(pid: int, report: str) -> None:
             os.close(ready)
             os.setsid()
             fd = os.open(report, os.O_WRONLY | os.O_CLOEXEC)
-            tracer = Tracer(pid, fd)
+            tracer = Tracer(pid, fd, None if known is None else read_known(known))
             ptrace.seize(pid)
             # Looked up while the machine's own files are sure to be there.
             name_of(ptrace.Entered(0, 0, ()))

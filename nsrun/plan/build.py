@@ -26,7 +26,7 @@ from nsrun.plan.hooks import run_hooks, when_stopped
 from nsrun.plan.identity import Identity, identity, words
 from nsrun.plan.labels import name_command
 from nsrun.plan.landlock import wall
-from nsrun.plan.launch import Launch, launch
+from nsrun.plan.launch import Launch, joins, launch
 from nsrun.plan.listener import listening
 from nsrun.plan.model import Needs, Plan, Source, Track
 from nsrun.plan.notify import tell_ready
@@ -61,7 +61,7 @@ def plan(
     draft = Draft(spec)
     _require(draft, facts)
     who = identity(draft, facts)
-    started = launch(draft, facts, who, notify)
+    started = launch(draft, facts, who, notify, tracer)
     connected = network.connect(draft, facts, started)
     if callers is not None:
         assertions.look_at_namespaces(draft, callers)
@@ -213,7 +213,8 @@ def _limit_and_run(
 ) -> None:
     spec = draft.spec
     terminal: Reg | None = None
-    if tracer:
+    late = bool(tracer) and not joins(spec)
+    if late:
         # What the child has sent before is received before.
         terminal = process.receive_terminal(draft, started)
         attach_tracer(draft, started, tracer)
@@ -233,7 +234,7 @@ def _limit_and_run(
         # landlock_restrict_self(2): without no_new_privs it takes CAP_SYS_ADMIN.
         wall(draft, facts)
     security.take_identity(draft, facts, who, security.with_admin(sets) if early else sets)
-    if tracer:
+    if late:
         be_readable(draft)
     draft.child(
         "end when the launcher ends, if it has not yet",
@@ -246,7 +247,7 @@ def _limit_and_run(
     if spec.no_new_privileges:
         wall(draft, facts)
     process.go_to_work(draft)
-    if not tracer:
+    if not late:
         terminal = process.receive_terminal(draft, started)
     _parents_side(draft, facts, started)
     confine_init(draft, confined)

@@ -29,6 +29,7 @@ from nsrun.plan.draft import Draft
 from nsrun.plan.identity import Identity, Maps, Writer
 from nsrun.plan.labels import take_proc
 from nsrun.plan.ops import Clone, Op, ReceiveFd, Signal, Spawn, Wait
+from nsrun.plan.watch import attach_tracer
 from nsrun.spec.model import IdRange, Namespace, NamespaceType, Spec
 
 CLONE_FLAGS: dict[NamespaceType, CloneFlag] = {
@@ -87,19 +88,33 @@ def needs_stage(spec: Spec) -> bool:
     )
 
 
+def joins(spec: Spec) -> bool:
+    """Whether it enters namespaces that others are in."""
+    return any(namespace.joined for namespace in spec.namespaces)
+
+
 def _has_offsets(spec: Spec) -> bool:
     time = spec.namespace(NamespaceType.TIME)
     return time is not None and (time.boottime, time.monotonic) != (None, None)
 
 
-def launch(draft: Draft, facts: Facts, identity: Identity, notify: str = "") -> Launch:
-    """Everything from the first act of the launcher to the child in its namespaces, mapped."""
+def launch(
+    draft: Draft,
+    facts: Facts,
+    identity: Identity,
+    notify: str = "",
+    tracer: tuple[str, ...] = (),
+) -> Launch:
+    """Everything from the first act of the launcher to the child in its namespaces, mapped.
+
+    ``tracer``: the words of a program that is to trace what joins namespaces.
+    """
     regs = _prepare(draft, facts)
     groups = cgroup.make_groups(draft, facts, notify)
     if needs_stage(draft.spec):
-        proc = _clone_through_stage(draft, facts, identity, regs, groups)
+        proc = _clone_through_stage(draft, facts, identity, regs, groups, tracer)
     else:
-        proc = _clone(draft, facts, identity, regs, groups)
+        proc = _clone(draft, facts, identity, regs, groups, tracer)
     return dataclasses.replace(regs, proc=proc)
 
 
@@ -160,7 +175,12 @@ def name_address(uid: int, name: str) -> str:
 
 
 def _clone(
-    draft: Draft, facts: Facts, identity: Identity, regs: Launch, groups: tuple[Reg, ...]
+    draft: Draft,
+    facts: Facts,
+    identity: Identity,
+    regs: Launch,
+    groups: tuple[Reg, ...],
+    tracer: tuple[str, ...],
 ) -> Reg | None:
     spec = draft.spec
     new = [n for n in spec.namespaces if not n.joined]
@@ -174,20 +194,26 @@ def _clone(
     _claim_name(draft, regs)
     _maps_in_step(draft, facts, identity, regs, regs.child)
     _oom_score(draft)
+    if tracer and joins(spec):
+        attach_tracer(draft, regs, tracer, regs.child)
     _not_dumpable(draft)
     _join(draft, facts)
     return proc
 
 
 def _clone_through_stage(
-    draft: Draft, facts: Facts, identity: Identity, regs: Launch, groups: tuple[Reg, ...]
+    draft: Draft,
+    facts: Facts,
+    identity: Identity,
+    regs: Launch,
+    groups: tuple[Reg, ...],
+    tracer: tuple[str, ...],
 ) -> Reg | None:
     spec = draft.spec
     stage = draft.reg("stage", RegKind.PID)
     stagefd = draft.reg("stagefd")
-    joins = any(n.joined for n in spec.namespaces)
     user = spec.namespace(NamespaceType.USER)
-    early = [user] if user is not None and not user.joined and not joins else []
+    early = [user] if user is not None and not user.joined and not joins(spec) else []
     later = [
         n
         for n in spec.namespaces
@@ -206,6 +232,8 @@ def _clone_through_stage(
     time_first = new_time and (user is None or not user.joined)
     if time is not None and time_first:
         _new_time(draft, time)
+    if tracer and joins(spec):
+        attach_tracer(draft, regs, tracer, stage)
     _not_dumpable(draft)
     _join(draft, facts)
     if time is not None and new_time and not time_first:

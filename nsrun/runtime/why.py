@@ -15,10 +15,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nsrun.diag import Diagnostic, NsrunError
+from nsrun.host import procfs
 from nsrun.host.facts import gather
 from nsrun.kernel.abi import Capability
+from nsrun.kernel.calls import seccomp_programs
+from nsrun.kernel.values import Call
 from nsrun.plan.build import plan, wanted
-from nsrun.plan.model import Plan
+from nsrun.plan.landlock import planned_rules
+from nsrun.plan.launch import joins
+from nsrun.plan.model import Plan, Track
 from nsrun.plan.seccomp_default import BY_CAPABILITY, FAMILIES
 from nsrun.replay.outcome import NSRUN_FAILED
 from nsrun.spec.model import SeccompProfile, Spec
@@ -57,24 +62,57 @@ class Report:
 def traced_plan(spec: Spec) -> tuple[Plan, int]:
     """The plan of ``spec`` with its tracer, and the descriptor of the report.
 
-    Raises NsrunError: NS412 where it enters what is not its own, and what any plan can raise.
+    Raises NsrunError: NS412 where nothing can be traced, and what any plan can raise.
     """
-    for number, namespace in enumerate(spec.namespaces):
-        if namespace.joined:
-            raise NsrunError(
-                Diagnostic(
-                    code="NS412",
-                    summary="a run that joins namespaces cannot be traced",
-                    span=spec.span(f"namespaces[{number}]"),
-                    path=f"namespaces[{number}]",
-                    why=("whoever is in them could look at it while it is open to the tracer",),
-                    help=("leave out --why, or make the namespaces new for the time of looking",),
-                )
-            )
-    report = os.memfd_create("refused", os.MFD_CLOEXEC)
-    place = f"/proc/{os.getpid()}/fd/{report}"
-    words = (sys.executable, "-P", "-m", "nsrun", "@why", place)
-    return plan(spec, gather(wanted(spec)), tracer=words), report
+    _require_tracing(spec)
+    report, report_place = _file("refused")
+    known, known_place = _file("walls")
+    given = ("--known", known_place) if joins(spec) else ()
+    words = (sys.executable, "-P", "-m", "nsrun", "@why", *given, report_place)
+    made = plan(spec, gather(wanted(spec)), tracer=words)
+    os.write(known, _walls(made))
+    return made, report
+
+
+def _require_tracing(spec: Spec) -> None:
+    """The kernel's Yama.rst: who may trace what is not below it."""
+    scope = procfs.sysctl("kernel.yama.ptrace_scope") or 0
+    if scope < 1 or (scope < 3 and Capability.CAP_SYS_PTRACE in procfs.capabilities()):
+        return
+    who = "nobody" if scope > 2 else "without CAP_SYS_PTRACE nobody"
+    raise NsrunError(
+        Diagnostic(
+            code="NS412",
+            summary="the command cannot be traced",
+            span=spec.span("command"),
+            path="command",
+            why=(f"kernel.yama.ptrace_scope is {scope}: {who} may trace a process beside it",),
+            help=(
+                "set it to 0, which needs a reboot"
+                if scope > 2
+                else "run it as root, or: sysctl kernel.yama.ptrace_scope=0, as root",
+            ),
+        )
+    )
+
+
+def _file(name: str) -> tuple[int, str]:
+    """A file in memory, and by which path another process finds it."""
+    fd = os.memfd_create(name, os.MFD_CLOEXEC)
+    return fd, f"/proc/{os.getpid()}/fd/{fd}"
+
+
+def _walls(made: Plan) -> bytes:
+    """What nsrun.host.own_walls.read_known reads."""
+    filters = [
+        program.hex()
+        for placed in made.track(Track.CHILD)
+        if isinstance(placed.op, Call)
+        for program, _ in seccomp_programs(placed.op)
+    ]
+    rules = planned_rules(made.actions)
+    rulesets = [] if rules is None else [(rules.handled, rules.scoped, rules.rules)]
+    return json.dumps({"filters": filters, "rulesets": rulesets}).encode()
 
 
 def in_child(replay: Callable[[], int]) -> int:

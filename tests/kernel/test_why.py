@@ -12,6 +12,7 @@ import pytest
 
 from nsrun.host import cgroups
 from tests.support.box import Box
+from tests.support.detached import Containers
 from tests.support.host import unchanged
 from tests.support.requires import requires
 
@@ -170,14 +171,49 @@ def test_device_rules_and_rights_given_up(root_box: Box, executor: str) -> None:
 
 
 def test_a_run_as_without_it(box: Box, executor: str) -> None:
-    """The status of a command that is killed; what a run that fails says; joined namespaces."""
+    """The status of a command that is killed; what a run that fails says."""
     keys = {"namespaces": KINDS, "mounts": [PROC]}
     assert why(box, executor, "kill -TERM $$; sleep 5", 143, init=True, **keys) == []
     assert why(box, executor, "exec /usr/bin/nothing", 127, **keys) == []
-    joined = {"namespaces": [{"type": "uts", "path": "/proc/self/ns/uts"}]}
-    refused = box.runner.run("run", "--why", box.spec(command="true", **joined))
-    assert refused.status == 125
-    assert "error[NS412]" in refused.stderr
+
+
+@requires("landlock")
+def test_a_command_beside_it(c: Containers) -> None:
+    """Traced before it joins what others are in, to whom it stays closed until it is executed."""
+    c.up(
+        "echo up; sleep 60", namespaces=["user", "mount", "pid", "uts"], mounts=[PROC, TMP],
+        landlock={"read": READABLE, "write": ["/tmp"]},
+    )  # fmt: skip
+    c.until_said("up")
+    script = (
+        "hostname x; ls /var; echo a >/tmp/a; mkdir /etc/no; readlink /proc/self/ns/pid; exit 3"
+    )
+    done = c("exec", "--why", "c", "--", "sh", "-c", script)
+    assert done.status == 3
+    assert done.stdout.strip() == os.readlink(f"/proc/{c.pid()}/ns/pid")
+    told = list(_told(done.stderr))
+    assert one(told, "sethostname(").wall == "seccomp: the filter answers sethostname with EPERM"
+    assert one(told, 'openat("/var"').wall.startswith("Landlock: no rule gives READ_DIR on /var")
+    assert one(told, 'mkdir("/etc/no"').wall.startswith(("Landlock: ", "user namespace: "))
+    assert len(told) == 3
+    printed = c.ok("exec", "--why", "--plan", "c", "--", "true").splitlines()
+    attached, closed, entered = (
+        next(number for number, line in enumerate(printed) if word in line)
+        for word in ("await #traced", "prctl(SET_DUMPABLE, 0)", "setns(")
+    )
+    assert attached < closed < entered
+    assert not any("prctl(SET_DUMPABLE, 1)" in line for line in printed)
+    c.ok("kill", "c")
+
+
+def test_a_run_that_joins(root_box: Box, executor: str) -> None:
+    """Without a process between the launcher and the command, and where it could not be run."""
+    joined = [{"type": "uts", "path": "/proc/self/ns/uts"}, "mount"]
+    told = why(root_box, executor, "hostname $(hostname); exit 3", 3, namespaces=joined)
+    assert one(told, "sethostname(").wall.startswith("seccomp: ")
+    assert why(root_box, executor, "exec /usr/bin/nothing", 127, namespaces=joined) == []
+    refused = root_box.runner.run("run", "-d", "--why", root_box.spec(command="true"))
+    assert refused.status == 125 and "nsrun exec --why CONTAINER COMMAND" in refused.stderr
 
 
 def test_the_plan_that_is_printed_has_the_tracer(box: Box) -> None:

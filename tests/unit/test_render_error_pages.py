@@ -310,9 +310,11 @@ def expects_nothing() -> tuple[Diagnostic, ...]:
     return caught.value.diagnostics
 
 
-def joins_while_traced() -> tuple[Diagnostic, ...]:
+def traced_under_yama() -> tuple[Diagnostic, ...]:
     spec, _ = load(FILE)
-    with pytest.raises(NsrunError) as caught:
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(NsrunError) as caught:
+        patch.setattr("nsrun.host.procfs.sysctl", lambda _: 1)
+        patch.setattr("nsrun.host.procfs.capabilities", frozenset)
         why.traced_plan(spec)
     return caught.value.diagnostics
 
@@ -331,7 +333,7 @@ SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS409": lambda: refused(USER_FACTS),
     "NS410": lambda: refused(USER_FACTS),
     "NS411": not_in_memory,
-    "NS412": joins_while_traced,
+    "NS412": traced_under_yama,
     "NS501": bind_fails,
     "NS502": child_ends,
     "NS503": helper_fails,
