@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from nsrun.kernel.facts import Query
 from nsrun.plan import nat, usernet
 from nsrun.plan.cgroup_devices import narrows_devices
-from nsrun.plan.covers import ancestors
+from nsrun.plan.covers import ancestors, components
 from nsrun.plan.defaults import DEFAULT_TARGETS
 from nsrun.plan.etc import name_files
 from nsrun.plan.process import PASSED_ON
@@ -69,7 +69,8 @@ def _containers(spec: Spec) -> Iterator[str]:
             yield interface.peer.container
 
 
-# Optional binds on one target of which facts are wanted; nobody has as many.
+# Optional binds on one target of which facts are wanted, and binds one in another; nobody has as
+# many, and of 900 within each other the paths alone would fill the memory.
 _ALTERNATIVES = 15
 
 
@@ -83,30 +84,31 @@ def _host_paths(spec: Spec) -> list[str]:
     for namespace in spec.namespaces:
         paths += [p for p in (namespace.join_path, namespace.pin) if p is not None]
     paths += [limit.device for limit in spec.resources.io] if spec.resources is not None else []
-    binds: dict[str, list[str]] = {}
-    for mount in spec.mounts:
-        target = ancestors(os.path.normpath(mount.target))[-1]
+    binds: dict[str, tuple[int, list[str]]] = {}
+    for number, mount in enumerate(spec.mounts):
+        target = "/" + "/".join(components(os.path.normpath(mount.target)))
         if mount.type == "bind" or (mount.optional and mount.source.startswith("/")):
             paths.append(mount.source)
         paths += [*mount.lower, *(p for p in (mount.upper, mount.work) if p is not None)]
         paths += _behind_binds(target, binds)
         if mount.type == "bind":
             # One that is there hides those before it; one that is optional may be left out.
-            before = binds.get(target, []) if mount.optional else []
-            binds[target] = [*before[-_ALTERNATIVES:], mount.source]
+            before = binds[target][1] if mount.optional and target in binds else []
+            binds[target] = number, [*before[-_ALTERNATIVES:], mount.source]
     return paths
 
 
-def _behind_binds(target: str, binds: Mapping[str, list[str]]) -> list[str]:
+def _behind_binds(target: str, binds: Mapping[str, tuple[int, list[str]]]) -> list[str]:
     """The host paths at which a mount point inside earlier binds would be made.
 
-    ``binds``: the sources by their target.
+    ``binds``: by their target, the latest one's number and the sources.
     """
-    found = []
-    for outer in ancestors(target):
-        inner = os.path.relpath(target, outer) if outer in binds else ""
-        found += [os.path.normpath(os.path.join(p, inner)) for p in binds.get(outer, ())]
-    return found
+    outer = sorted((top for top in ancestors(target) if top in binds), key=lambda t: binds[t][0])
+    return [
+        os.path.normpath(f"{source}/{target[len(top) :]}")
+        for top in outer[-_ALTERNATIVES:]
+        for source in binds[top][1]
+    ]
 
 
 def _targets(spec: Spec) -> list[str]:

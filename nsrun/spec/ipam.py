@@ -52,6 +52,8 @@ class Pool:
         self._taken: set[IPAddress] = set()
         self.gateway = self._interface(next(self._hosts()))
         self._taken.add(self.gateway.ip)
+        # None is given back: what next() has passed stays taken.
+        self._rest = self._hosts()
 
     def _hosts(self) -> Iterator[IPAddress]:
         # hosts() leaves out what is no container's: the network's and the broadcast address.
@@ -77,7 +79,7 @@ class Pool:
 
     def next(self) -> InterfaceAddress:
         """The next that is free; raises Full."""
-        for address in self._hosts():
+        for address in self._rest:
             if address not in self._taken:
                 return self.take(address)
         raise Full

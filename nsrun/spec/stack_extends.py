@@ -8,6 +8,7 @@ from typing import Any
 
 from nsrun.diag import NsrunError
 from nsrun.spec.compose import MAX_NODES
+from nsrun.spec.document import Document
 from nsrun.spec.path import key_path
 from nsrun.spec.source import read_source
 from nsrun.spec.stack_reading import Reading, Service, plain
@@ -16,6 +17,7 @@ from nsrun.spec.words import quote
 
 _DEPTH_MAX = 16
 _VALUES_MAX = 2 * MAX_NODES
+_TOO_MANY = f"with what they extend the containers have more than {_VALUES_MAX} values"
 
 
 def services(reading: Reading, data: dict[str, Any]) -> list[Service]:
@@ -29,8 +31,7 @@ def services(reading: Reading, data: dict[str, Any]) -> list[Service]:
         _extend(reading, service)
         size += _size(service.tree)
         if size > _VALUES_MAX:
-            summary = f"with what they extend the containers have more than {_VALUES_MAX} values"
-            reading.problem("NS104", path, summary, key=True)
+            reading.problem("NS104", path, _TOO_MANY, key=True)
             break
         service.data = plain(service.tree)
         found.append(service)
@@ -78,13 +79,18 @@ def _base(
             span=word.span,
         )
         return None
+    if reading.extended > _VALUES_MAX:
+        return None
     try:
-        inputs = reading.included.get(service.name, reading.inputs)
-        document = read_source(file, inputs, main=False)
+        document = _read_base(reading, service, file)
     except NsrunError as error:
         reading.report.extend(
             dataclasses.replace(d, span=d.span or word.span) for d in error.diagnostics
         )
+        return None
+    reading.extended += len(document.spans)
+    if reading.extended > _VALUES_MAX:
+        reading.problem("NS104", service.path, _TOO_MANY, span=word.span)
         return None
     if not isinstance(document.data, dict) or "containers" in document.data:
         reading.problem(
@@ -97,3 +103,19 @@ def _base(
         return None
     service.folders.update({**document.folders, document.file: os.path.dirname(file)})
     return _over_its_base(reading, service, tree_of(document), os.path.dirname(file), [*seen, file])
+
+
+def _read_base(reading: Reading, service: Service, file: str) -> Document:
+    """Raises NsrunError, also the second time: a template may have taken its second to fail."""
+    inputs = reading.included.get(service.name, reading.inputs)
+    # `reading` holds the inputs, so that no others come to have their id.
+    key = file, id(inputs)
+    if key not in reading.bases:
+        try:
+            reading.bases[key] = read_source(file, inputs, main=False)
+        except NsrunError as error:
+            reading.bases[key] = error
+    known = reading.bases[key]
+    if isinstance(known, NsrunError):
+        raise known
+    return known

@@ -288,6 +288,7 @@ def _hosts(member: Member, everybody: list[Member]) -> dict[str, IPAddress]:
             for name in names:
                 if other is not member or other.number:
                     found.setdefault(name, addresses[0].ip)
+            break
     if member.spec.hostname is not None:
         found.pop(member.spec.hostname, None)
     return found

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any
 
-from nsrun.diag import Collector, Diagnostic, Span
+from nsrun.diag import Collector, Diagnostic, NsrunError, Span
 from nsrun.spec.document import Document
 from nsrun.spec.tree import Tree
 from nsrun.spec.values import NOTHING, Inputs
@@ -33,7 +33,8 @@ class Reading:
     """``inputs``: what the templates are given that containers extend, ``included``: in the place
     of those, by the names of containers of included files; ``profiles``: None for all; ``spans``:
     places in the containers' own documents; ``stacks``: the folder with a folder for each stack
-    that is up; ``environ``: what secrets may be taken of.
+    that is up; ``environ``: what secrets may be taken of; ``bases``: the files that containers
+    extend, each read once with the same inputs; ``extended``: the values brought in by them.
     """
 
     document: Document
@@ -45,6 +46,8 @@ class Reading:
     environ: Mapping[str, str] = field(default_factory=lambda: os.environ)
     report: Collector = field(default_factory=Collector)
     spans: dict[str, Span] = field(default_factory=dict)
+    bases: dict[tuple[str, int], Document | NsrunError] = field(default_factory=dict)
+    extended: int = 0
 
     def place(self, path: str) -> Span | None:
         return self.document.spans.get(path) or self.document.key_spans.get(path)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,11 @@ from nsrun.diag import MAX_SHOWN, MORE, Collector, Diagnostic, NsrunError, Sever
 from nsrun.plan.build import plan
 from nsrun.plan.draft import MAX_STEPS
 from nsrun.plan.wanted import wanted
-from nsrun.spec import schema, schema_fits, template
+from nsrun.spec import schema, schema_fits, source, stack_extends, template
 from nsrun.spec.compose import MAX_NODES
 from nsrun.spec.document import parse_document
 from nsrun.spec.envfile import read_env_file
+from nsrun.spec.ipam import Pool, subnet_of
 from nsrun.spec.load import load_document
 from nsrun.spec.model import Spec
 from nsrun.spec.stack_load import load_stack
@@ -157,6 +160,81 @@ def test_a_stack_over_a_limit(tmp_path: Path, text: str) -> None:
     base = HEAD + "env:\n" + "".join(f"  A{i}: b\n" for i in range(4000))
     (tmp_path / "base.yaml").write_text(base, encoding="utf-8")
     assert [d.code for d in errors(lambda: stack(tmp_path, text))] == ["NS104"]
+
+
+def test_a_folder_is_not_listed_for_every_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folders: list[str] = []
+    listdir = os.listdir
+
+    def counted(path: str) -> list[str]:
+        folders.append(path)
+        return listdir(path)
+
+    monkeypatch.setattr(os, "listdir", counted)
+    lower = ",".join(f"{tmp_path}/l{i}" for i in range(3000))
+    text = f"mounts: [{{type: overlay, target: /a, lower: [{lower}]}}]"
+    errors(lambda: read(f"{HEAD}namespaces: [user, mount]\n{text}"))
+    assert 0 < len(folders) <= MAX_SHOWN + 1
+
+
+def test_facts_are_wanted_of_few_binds_in_each_other() -> None:
+    targets = ("/a" * depth for depth in range(1, 100))
+    mounts = "".join(f"- {{type: bind, source: /usr, target: {target}}}\n" for target in targets)
+    spec = read(f"{HEAD}namespaces: [user, mount]\nmounts:\n{mounts}")
+    assert {"/usr/a", "/usr/a/a"} <= set(wanted(spec).paths)
+    assert "/usr" + "/a" * 50 not in wanted(spec).paths
+
+
+def test_the_next_address_is_not_looked_for_from_the_first() -> None:
+    pool = Pool(subnet_of("10.0.0.0/16"))
+    pool.take(ip_address("10.0.0.3"))
+    taken = Counted(pool._taken)
+    pool._taken = taken
+    assert [str(pool.next().ip) for _ in range(3)] == ["10.0.0.2", "10.0.0.4", "10.0.0.5"]
+    for _ in range(300):
+        pool.next()
+    assert taken.asked < 400
+
+
+class Counted(set[Any]):
+    asked = 0
+
+    def __contains__(self, one: object) -> bool:
+        self.asked += 1
+        return super().__contains__(one)
+
+
+@pytest.mark.parametrize("base", ["two.yaml", "fails.yaml.j2"])
+def test_what_is_extended_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, base: str
+) -> None:
+    (tmp_path / "two.yaml").write_text(HEAD, encoding="utf-8")
+    (tmp_path / "fails.yaml.j2").write_text("{{ values.none }}", encoding="utf-8")
+    times: list[str] = []
+    read_source = source.read_source
+
+    def counted(path: str, *inputs: Any, **words: Any) -> Any:
+        times.append(path)
+        return read_source(path, *inputs, **words)
+
+    monkeypatch.setattr(stack_extends, "read_source", counted)
+    text = "containers:\n" + "".join(f"  c{i}: {{extends: [./{base}, ./{base}]}}\n" for i in "ab")
+    if base == "fails.yaml.j2":
+        errors(lambda: stack(tmp_path, text))
+    else:
+        assert len(stack(tmp_path, text).members) == 2
+    assert times == [str(tmp_path / base)]
+
+
+def test_what_is_extended_doubles_no_further_than_the_limit(tmp_path: Path) -> None:
+    for i in range(15):
+        more = f"extends: [./{i + 1}.yaml, ./{i + 1}.yaml]\n"
+        (tmp_path / f"{i}.yaml").write_text(HEAD + more, encoding="utf-8")
+    (tmp_path / "15.yaml").write_text(HEAD, encoding="utf-8")
+    found = errors(lambda: stack(tmp_path, "containers: {c: {extends: ./0.yaml}}"))
+    assert [d.code for d in found] == ["NS104"]
 
 
 # --- once is enough ----------------------------------------------------------------------------
