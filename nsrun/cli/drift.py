@@ -20,12 +20,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "routes, the host's ends of pairs and its nft tables, control groups with limits and "
         "devices, seccomp, capabilities, ids and limits of the process. Of a stack all of its "
         "containers and its networks. Each difference has the line of the spec that asked for it; "
-        "what cannot be seen, as rules of Landlock, is said (docs/drift.md lists all). What `nsrun update` has changed is expected "
-        "so, and noted. A container of a stack that does not run differs too, but for one that "
-        "has ended with exit status 0 and is not to be started again, which is noted. Exit status "
-        "0 where all is as planned, 1 where something differs, 2 where it cannot be told. With "
-        "--json a list with an object for each container: container, status (as `nsrun ps` has "
-        "it, or missing), differences, notes."
+        "what cannot be seen, as rules of Landlock, is said (docs/drift.md lists all). What "
+        "`nsrun update` has changed is expected so, and noted. A container of a stack that does "
+        "not run differs too, but for one that has ended with exit status 0 and is not to be "
+        "started again, which is noted. Exit status 0 where all is as planned, 1 where something "
+        "differs, 2 where it cannot be told. With --json a list with an object for each "
+        "container: container, status (as `nsrun ps` has it, or missing), differences, notes."
     )
     parser.add_argument("name", metavar="NAME", help="a container's name or id, or a stack's name")
     add_format(parser)

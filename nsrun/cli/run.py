@@ -257,7 +257,7 @@ def native_executor() -> str | None:
 
     from nsrun.host import native
 
-    return native.find() if native.choice(os.environ)[0] == "native" else None
+    return native.chosen(os.environ)
 
 
 def _plan_and_keep(args: argparse.Namespace) -> Plan:

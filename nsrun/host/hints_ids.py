@@ -10,6 +10,7 @@ from nsrun.host import ids, nsfs, procfs, traced, trial
 from nsrun.host.hint import Args, Hint, HintContext, number, text
 from nsrun.host.syscalls import syscall
 from nsrun.kernel.abi import CloneFlag, Ioctl
+from nsrun.kernel.namespaces import PROC_NAMES
 
 _SETGID, _SETUID, _SETFCAP = 6, 7, 31  # linux/capability.h
 
@@ -25,7 +26,7 @@ def namespace_limit(args: Args, context: HintContext) -> Hint | None:
         refused = trial.errno_of(trial.make_namespaces(user | flag))
         if refused not in (errno.ENOSPC, errno.EUSERS):
             continue
-        name = f"user.max_{nsfs.PROC_NAMES[kind]}_namespaces"
+        name = f"user.max_{PROC_NAMES[kind]}_namespaces"
         limit = procfs.sysctl(name)
         if limit == 0:
             return Hint((f"{name} is 0: nobody may make one",), (f"sysctl {name}=1000, as root",))
@@ -122,7 +123,7 @@ def cannot_enter(args: Args, context: HintContext) -> Hint | None:
         return None
     if wanted is not None and kind != wanted:
         return Hint((f"{path} is a {kind} namespace, not a {wanted} namespace",))
-    own = f"/proc/self/ns/{nsfs.PROC_NAMES[kind]}"
+    own = f"/proc/self/ns/{PROC_NAMES[kind]}"
     if kind == "user" and nsfs.inode(path) == nsfs.inode(own):
         return Hint((f"{path} is the caller's own user namespace: it cannot be entered again",))
     if kind == "pid" and not _is_below(path, own):

@@ -14,6 +14,7 @@ from nsrun.host import paths, trial
 from nsrun.host.syscalls import syscall
 from nsrun.kernel.abi import CloneFlag
 from nsrun.kernel.facts import LinkFact
+from nsrun.kernel.observed import ADDRESS, LINK, ROUTE
 from nsrun.kernel.rtattr import attributes as attributes_of
 
 _NETLINK_ROUTE = 0
@@ -21,10 +22,6 @@ _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 _NLM_F_REQUEST, _NLM_F_DUMP = 0x1, 0x300
 _NLMSG_ERROR, _NLMSG_DONE = 2, 3
 _HEADER = struct.Struct("=IHHII")
-# struct ifinfomsg, ifaddrmsg and rtmsg
-_LINK = struct.Struct("=BxHiII")
-_ADDRESS = struct.Struct("=BBBBI")
-_ROUTE = struct.Struct("=BBBBBBBBI")
 _IFF_UP = 1
 _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_INFO_KIND = 10, 18, 1
 _RTA_OIF, _RTA_GATEWAY, _RTA_VIA, _RTA_NH_ID = 4, 5, 18, 30
@@ -49,8 +46,8 @@ def look(name: str) -> LinkFact | None:
     body = next(_links(index), None)
     if body is None:
         return None
-    flags = _LINK.unpack_from(body)[3]
-    master = dict(attributes_of(body, _LINK.size)).get(_IFLA_MASTER)
+    flags = LINK.unpack_from(body)[3]
+    master = dict(attributes_of(body, LINK.size)).get(_IFLA_MASTER)
     return LinkFact(
         up=bool(flags & _IFF_UP),
         master=_name(struct.unpack("=I", master)[0]) if master is not None else "",
@@ -64,7 +61,7 @@ def kind(name: str) -> str:
     """The kind of an interface as ip-link(8) has it; "" for one without, as hardware is."""
     index = _index(name)
     body = next(_links(index), b"") if index is not None else b""
-    info = dict(attributes_of(body, _LINK.size)).get(_IFLA_LINKINFO, b"")
+    info = dict(attributes_of(body, LINK.size)).get(_IFLA_LINKINFO, b"")
     return dict(attributes_of(info, 0)).get(_IFLA_INFO_KIND, b"").rstrip(b"\0").decode()
 
 
@@ -96,14 +93,14 @@ def _name(index: int) -> str:
 
 
 def _links(index: int) -> Iterator[bytes]:
-    for body in dump(_RTM_GETLINK, _LINK.pack(0, 0, 0, 0, 0)):
-        if _LINK.unpack_from(body)[2] == index:
+    for body in dump(_RTM_GETLINK, LINK.pack(0, 0, 0, 0, 0)):
+        if LINK.unpack_from(body)[2] == index:
             yield body
 
 
 def _addresses(index: int) -> Iterator[bytes]:
-    for body in dump(_RTM_GETADDR, _ADDRESS.pack(0, 0, 0, 0, 0)):
-        family, _, flags, _, own = _ADDRESS.unpack_from(body)
+    for body in dump(_RTM_GETADDR, ADDRESS.pack(0, 0, 0, 0, 0)):
+        family, _, flags, _, own = ADDRESS.unpack_from(body)
         made = family == _AF_INET6 and flags & _IFA_F_TEMPORARY
         if own == index and not made:
             yield body
@@ -112,9 +109,9 @@ def _addresses(index: int) -> Iterator[bytes]:
 def _routes(index: int) -> Iterator[bytes]:
     """Those without a next hop first: the others are reached through them."""
     found = []
-    for body in dump(_RTM_GETROUTE, bytes(_ROUTE.size)):
-        table, protocol = _ROUTE.unpack_from(body)[4:6]
-        attributes = dict(attributes_of(body, _ROUTE.size))
+    for body in dump(_RTM_GETROUTE, bytes(ROUTE.size)):
+        table, protocol = ROUTE.unpack_from(body)[4:6]
+        attributes = dict(attributes_of(body, ROUTE.size))
         out = attributes.get(_RTA_OIF)
         if out is None or struct.unpack("=I", out)[0] != index:
             continue

@@ -24,6 +24,12 @@ def find() -> str | None:
     return next((path for path in _places() if _is_program(path)), None)
 
 
+def chosen(environ: Mapping[str, str]) -> str | None:
+    """The path of the program that replays, None for the Python executor. Raises as
+    :func:`choice` does."""
+    return find() if choice(environ)[0] == "native" else None
+
+
 def choice(environ: Mapping[str, str]) -> tuple[Executor, str]:
     """Which executor replays a plan, and why.
 

@@ -5,32 +5,13 @@ from __future__ import annotations
 import fcntl
 import os
 
-from nsrun.kernel.abi import CloneFlag, Ioctl
+from nsrun.kernel.abi import Ioctl
+from nsrun.kernel.namespaces import FLAGS, PROC_NAMES
 
 # linux/nsfs.h: _IO(0xb7, 0x2)
 NS_GET_PARENT = 0xB702
 
-KINDS: dict[int, str] = {
-    CloneFlag.CLONE_NEWUSER: "user",
-    CloneFlag.CLONE_NEWNS: "mount",
-    CloneFlag.CLONE_NEWPID: "pid",
-    CloneFlag.CLONE_NEWNET: "network",
-    CloneFlag.CLONE_NEWIPC: "ipc",
-    CloneFlag.CLONE_NEWUTS: "uts",
-    CloneFlag.CLONE_NEWCGROUP: "cgroup",
-    CloneFlag.CLONE_NEWTIME: "time",
-}
-# The name of each kind below /proc/PID/ns, and in user.max_NAME_namespaces (namespaces(7)).
-PROC_NAMES: dict[str, str] = {
-    "user": "user",
-    "mount": "mnt",
-    "pid": "pid",
-    "network": "net",
-    "ipc": "ipc",
-    "uts": "uts",
-    "cgroup": "cgroup",
-    "time": "time",
-}
+KINDS: dict[int, str] = {int(flag): word for word, flag in FLAGS.items()}
 
 
 def supported() -> frozenset[str]:

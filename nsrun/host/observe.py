@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, field, replace
 
 from nsrun.host import cgroups, links, paths, procfs
 from nsrun.host.syscalls import open_inside, syscall
-from nsrun.kernel.abi import BpfAttachType, BpfCommand, CloneFlag
+from nsrun.kernel.abi import BpfAttachType, BpfCommand
+from nsrun.kernel.namespaces import FLAGS, PROC_NAMES
 from nsrun.kernel.observed import (
     ADDRESS,
     LINK,
@@ -34,13 +35,8 @@ from nsrun.kernel.observed import (
     route_of,
 )
 
-_KINDS = ("user", "mnt", "pid", "net", "ipc", "uts", "cgroup", "time")
-_ENTERED = {
-    "user": CloneFlag.CLONE_NEWUSER,
-    "net": CloneFlag.CLONE_NEWNET,
-    "uts": CloneFlag.CLONE_NEWUTS,
-    "ipc": CloneFlag.CLONE_NEWIPC,
-}
+_KINDS = tuple(PROC_NAMES.values())
+_ENTERED = {PROC_NAMES[word]: FLAGS[word] for word in ("user", "network", "uts", "ipc")}
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 # What is written once (user_namespaces(7), time_namespaces(7)).
 _ONCE = ("uid_map", "gid_map", "setgroups", "timens_offsets")

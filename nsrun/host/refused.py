@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from nsrun.host import nsfs, procfs
 from nsrun.host.actor import Actor
 from nsrun.kernel.abi import CloneFlag, Ioctl
+from nsrun.kernel.namespaces import PROC_NAMES
 
 # ioctl_nsfs(2): the initial user namespace has this number (PROC_USER_INIT_INO).
 _INITIAL_USER = 0xEFFFFFFD
@@ -291,7 +292,7 @@ def _over(call: Refused, capability: str) -> str:
 def _is_outer(pid: int, kind: str) -> bool:
     """Whether a namespace of ``pid`` belongs to another user namespace than it is in itself."""
     folder = f"/proc/{pid}/ns"
-    owner = nsfs.related(f"{folder}/{nsfs.PROC_NAMES[kind]}", Ioctl.NS_GET_USERNS)
+    owner = nsfs.related(f"{folder}/{PROC_NAMES[kind]}", Ioctl.NS_GET_USERNS)
     own = nsfs.inode(f"{folder}/user")
     return None not in (owner, own) and owner != own
 

@@ -23,6 +23,8 @@ from dataclasses import dataclass
 from nsrun.kernel import abi, calls, sockets
 from nsrun.kernel.abi import CloneFlag
 from nsrun.kernel.facts import Facts
+from nsrun.kernel.namespaces import FLAGS
+from nsrun.kernel.namespaces import PROC_NAMES as NAMES
 from nsrun.kernel.values import Fmt, Int, Reg, RegKind, Str
 from nsrun.plan import cgroup
 from nsrun.plan.draft import Draft
@@ -32,27 +34,9 @@ from nsrun.plan.ops import Clone, Op, ReceiveFd, Signal, Spawn, Wait
 from nsrun.plan.watch import attach_tracer
 from nsrun.spec.model import IdRange, Namespace, NamespaceType, Spec
 
-CLONE_FLAGS: dict[NamespaceType, CloneFlag] = {
-    NamespaceType.USER: CloneFlag.CLONE_NEWUSER,
-    NamespaceType.MOUNT: CloneFlag.CLONE_NEWNS,
-    NamespaceType.PID: CloneFlag.CLONE_NEWPID,
-    NamespaceType.NETWORK: CloneFlag.CLONE_NEWNET,
-    NamespaceType.IPC: CloneFlag.CLONE_NEWIPC,
-    NamespaceType.UTS: CloneFlag.CLONE_NEWUTS,
-    NamespaceType.CGROUP: CloneFlag.CLONE_NEWCGROUP,
-    NamespaceType.TIME: CloneFlag.CLONE_NEWTIME,
-}
-# The name of each kind below /proc/PID/ns (namespaces(7)).
-PROC_NAMES: dict[NamespaceType, str] = {
-    NamespaceType.USER: "user",
-    NamespaceType.MOUNT: "mnt",
-    NamespaceType.PID: "pid",
-    NamespaceType.NETWORK: "net",
-    NamespaceType.IPC: "ipc",
-    NamespaceType.UTS: "uts",
-    NamespaceType.CGROUP: "cgroup",
-    NamespaceType.TIME: "time",
-}
+CLONE_FLAGS: dict[NamespaceType, CloneFlag] = {kind: FLAGS[kind.value] for kind in NamespaceType}
+# The name of each kind below /proc/PID/ns.
+PROC_NAMES: dict[NamespaceType, str] = {kind: NAMES[kind.value] for kind in NamespaceType}
 _SIGNALS_IGNORED_BY_PYTHON = (int(signal.SIGPIPE), int(signal.SIGXFSZ))
 
 

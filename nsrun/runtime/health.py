@@ -103,7 +103,7 @@ def _ask(name: str, command: tuple[str, ...]) -> NoReturn:
         # What ends a check ends its command at once.
         spec = dataclasses.replace(spec, stop_signal="SIGKILL")
         plan = launch.plan_for(spec)
-        program = native.find() if native.choice(os.environ)[0] == "native" else None
+        program = native.chosen(os.environ)
         launch.become_sealed(plan, program)
     finally:
         os._exit(status)

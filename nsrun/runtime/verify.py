@@ -64,7 +64,7 @@ def replay(looking: Plan) -> Outcome:
     from nsrun.replay import native as native_replay
     from nsrun.runtime.launch import replay_plan
 
-    program = native.find() if native.choice(os.environ)[0] == "native" else None
+    program = native.chosen(os.environ)
     if program is None:
         return replay_plan(looking)
     return native_replay.replay(program, looking)
