@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,13 +14,18 @@ if TYPE_CHECKING:
     from nsrun.runtime.stack_changes import Changes
     from nsrun.spec.stack import Stack
 
+# What the process that keeps a stack tells the one that waits.
+_UP = b"up"
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Starts the containers of a stack in their order, with its networks and volumes, and keeps "
         "them up: it starts again what its restart policy says. In the foreground it shows what "
         "they write, and Ctrl-C stops them in reverse order. Of a stack that is up already only "
-        "what differs is made anew, compared by plans. What cannot come up is taken back."
+        "what differs is made anew, compared by plans. What cannot come up is taken back; what was "
+        "up before stays. With -d it returns when all runs, and all that others depend on is as "
+        "they want it: started, healthy or completed."
     )
     add_spec(parser, help="the stack's file")
     way = parser.add_mutually_exclusive_group()
@@ -30,6 +36,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--exit-code-from",
         metavar="NAME",
         help="stop everything when this container ends for good, and exit with its status: a test",
+    )
+    parser.add_argument(
+        "--wait", action="store_true", help="as -d, and until every healthcheck has passed"
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="say what would be made, changed and removed"
@@ -67,7 +76,9 @@ def main(args: argparse.Namespace) -> int:
         )
     if args.dry_run:
         return _dry_run(stack, as_json=args.json)
-    if args.detach:
+    if args.wait and args.exit_code_from is not None:
+        raise NsrunError(Diagnostic(code="NS002", summary="--exit-code-from waits for an end"))
+    if args.detach or args.wait:
         return _detached(args, stack)
     return _foreground(args, stack, decisive)
 
@@ -151,6 +162,17 @@ def _planned(supervisor: Supervisor) -> Changes:
         raise
 
 
+def _take_back(supervisor: Supervisor, *, keep: bool) -> None:
+    """After a failure, or a signal before all was up: what was up before stays after a failure."""
+    if keep and not supervisor.ending:
+        supervisor.close(remove=False)
+    elif supervisor.found and not supervisor.ending:
+        supervisor.take_back()
+    else:
+        supervisor.down()
+        supervisor.close(remove=True)
+
+
 def _foreground(args: argparse.Namespace, stack: Stack, decisive: str | None) -> int:
     """Keep the stack until a signal, or until all has ended, or the container ``decisive``;
     the exit status is then its own, and 1 where it has not ended by itself."""
@@ -167,10 +189,8 @@ def _foreground(args: argparse.Namespace, stack: Stack, decisive: str | None) ->
             ended = supervisor.kept[decisive].status if supervisor.is_over(decisive) else None
             status = 1 if ended is None else ended
     except Failed:
-        status = 1
-        if args.keep and not supervisor.ending:
-            supervisor.close(remove=False)
-            return status
+        _take_back(supervisor, keep=args.keep)
+        return 1
     except BaseException:
         supervisor.down()
         supervisor.close(remove=True)
@@ -188,15 +208,15 @@ def _detached(args: argparse.Namespace, stack: Stack) -> int:
     pid = os.fork()
     if pid:
         os.close(tells)
-        with open(told, "rb") as pipe:
-            word = pipe.read()
-        return 0 if word == b"up" else 1
+        return 0 if _is_up(told, pid) else 1
     os.close(told)
     try:
         os.setsid()
         supervisor = _brought_up(args, stack)
         if supervisor is not None:
-            os.write(tells, b"up")
+            # Who waited may have been killed: the stack is up all the same.
+            with contextlib.suppress(BrokenPipeError):
+                os.write(tells, _UP)
             os.close(tells)
             null = os.open("/dev/null", os.O_RDWR)
             for fd in range(3):
@@ -206,6 +226,23 @@ def _detached(args: argparse.Namespace, stack: Stack) -> int:
         _tell_fault(error)
     finally:
         os._exit(1)
+
+
+def _is_up(told: int, pid: int) -> bool:
+    """Whether the process that keeps the stack says that it is up; an interrupt is passed on to
+    it, which the terminal's does not reach, and raised when all is taken back."""
+    import os
+    import select
+    import signal
+
+    try:
+        return os.read(told, len(_UP)) == _UP
+    except KeyboardInterrupt:
+        if not select.select([told], [], [], 0)[0]:
+            os.kill(pid, signal.SIGTERM)
+        if os.read(told, len(_UP)) == _UP:
+            return True
+        raise
 
 
 def _tell_fault(error: BaseException) -> None:
@@ -224,13 +261,12 @@ def _brought_up(args: argparse.Namespace, stack: Stack) -> Supervisor | None:
     from nsrun.runtime.stack import Failed
 
     supervisor = _supervisor(stack, False)
+    supervisor.thorough = args.wait
     changes = _planned(supervisor)
     try:
         supervisor.up(changes)
     except Failed:
-        if not args.keep:
-            supervisor.down()
-        supervisor.close(remove=not args.keep)
+        _take_back(supervisor, keep=args.keep)
         return None
     except BaseException:
         supervisor.down()

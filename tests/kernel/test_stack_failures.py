@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from tests.support.box import wait_for
@@ -35,4 +36,22 @@ def test_a_killed_monitor_and_keeper_are_told_and_mended(stacks: Stacks) -> None
         kill_who_locks(Path(f"/run/nsrun/containers/{name}/lock"))
     assert wait_for(lambda: {one["status"] for one in stacks.ps().values()} == {"dead"})
     stacks.runner.run("prune").ok()
+    assert stacks.ps() == {}
+
+
+def test_an_interrupt_takes_back_what_is_coming_up_detached(stacks: Stacks) -> None:
+    """It keeps the stack in a session of its own, where the terminal's signal does not come."""
+    check = {"command": ["false"], "interval": "1s", "retries": 1000}
+    containers = {
+        "a": member(init=True, healthcheck=check),
+        "b": member(depends_on={"a": {"condition": "healthy"}}),
+    }
+    with stacks.runner.start("up", "-d", stacks.write(containers=containers)) as waits:
+        assert waits.stderr is not None
+        while "shop-a running" not in (line := waits.stderr.readline()):
+            assert line
+        waits.send_signal(signal.SIGINT)
+        said = waits.communicate(timeout=20)[1]
+    assert waits.returncode in (-signal.SIGINT, 130)
+    assert said == "shop-a stopping\nshop-a removed\n"
     assert stacks.ps() == {}
