@@ -124,8 +124,10 @@ def shown_port(port: Port) -> str:
     def numbers(first: int) -> str:
         return str(first) if port.count == 1 else f"{first}-{first + port.count - 1}"
 
-    place = f"[{port.address}]" if port.address is not None and port.address.version == 6 else (
-        str(port.address or "0.0.0.0")
+    place = (
+        f"[{port.address}]"
+        if port.address is not None and port.address.version == 6
+        else (str(port.address or "0.0.0.0"))
     )
     return f"{place}:{numbers(port.host)}->{numbers(port.container)}/{port.protocol}"
 
@@ -270,7 +272,7 @@ def _spawn(words: Sequence[str], fds: tuple[int, ...], *, sealed: bool) -> int:
     from nsrun.host import native
     from nsrun.runtime import monitor
 
-    program = native.find() if native.choice(os.environ)[0] == "native" else None
+    program = native.chosen(os.environ)
     # What the caller was started with is not the container's to hold open.
     for fd in _inheritable():
         os.set_inheritable(fd, False)
