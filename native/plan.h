@@ -231,6 +231,10 @@ _Static_assert(__NR_flock == 73, "nsrun/kernel/abi.py: flock");
 #ifdef __NR_fsconfig
 _Static_assert(__NR_fsconfig == 431, "nsrun/kernel/abi.py: fsconfig");
 #endif
+#define NR_fsetxattr 190
+#ifdef __NR_fsetxattr
+_Static_assert(__NR_fsetxattr == 190, "nsrun/kernel/abi.py: fsetxattr");
+#endif
 #define NR_fsmount 432
 #ifdef __NR_fsmount
 _Static_assert(__NR_fsmount == 432, "nsrun/kernel/abi.py: fsmount");
@@ -669,6 +673,10 @@ _Static_assert(__NR_flock == 32, "nsrun/kernel/abi.py: flock");
 #define NR_fsconfig 431
 #ifdef __NR_fsconfig
 _Static_assert(__NR_fsconfig == 431, "nsrun/kernel/abi.py: fsconfig");
+#endif
+#define NR_fsetxattr 7
+#ifdef __NR_fsetxattr
+_Static_assert(__NR_fsetxattr == 7, "nsrun/kernel/abi.py: fsetxattr");
 #endif
 #define NR_fsmount 432
 #ifdef __NR_fsmount

@@ -69,13 +69,14 @@ def _security(args: argparse.Namespace) -> int:
     from nsrun.cli.inputs import inputs_of
     from nsrun.cli.output import report
     from nsrun.cli.tables import columns
+    from nsrun.host.procfs import labelling_modules
     from nsrun.plan.review import exposure, review, word
     from nsrun.spec.load import load
 
     if args.code is None:
         raise NsrunError(Diagnostic(code="NS002", summary="--security is of a spec: give its file"))
     spec, warnings = load(args.code, inputs=inputs_of(args))
-    found = review(spec)
+    found = review(spec, labelling_modules())
     total = exposure(found)
     if args.format == "json":
         rows = [

@@ -38,6 +38,7 @@ _NUMBERS: dict[str, tuple[int | None, int | None]] = {
     "fcntl": (72, 25),
     "flock": (73, 32),
     "fsconfig": (431, 431),
+    "fsetxattr": (190, 7),
     "fsmount": (432, 432),
     "fsopen": (430, 430),
     "fspick": (433, 433),
@@ -726,6 +727,17 @@ def flag_text(value: int, kind: type[IntFlag]) -> str:
     if rest:
         names.append(hex(rest))
     return "|".join(names)
+
+
+def signal_name(number: int) -> str:
+    """``SIGTERM``, ``SIGRTMIN+3``, or the number itself without a name."""
+    low = int(signal.SIGRTMIN)
+    if low < number < int(signal.SIGRTMAX):
+        return f"SIGRTMIN+{number - low}"
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return str(number)
 
 
 def signal_number(name: str) -> int:

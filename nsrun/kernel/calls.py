@@ -174,6 +174,11 @@ def fchownat(dirfd: Fd, pathname: Path, uid: int, gid: int, aflags: int) -> Call
     return Call(name="fchownat", args=(dirfd, _path(pathname), *ids, flags(aflags, abi.AtFlag)))
 
 
+def fsetxattr(fd: Reg, name: str, value: bytes) -> Call:
+    """setxattr(2)"""
+    return Call(name="fsetxattr", args=(fd, Str(name), Bytes(value), Int(len(value)), Int(0)))
+
+
 def readlink_is(dirfd: Reg, pathname: str, target: str) -> Call:
     """readlink(2): the symbolic link says exactly ``target``."""
     data = os_bytes(target)

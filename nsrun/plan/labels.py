@@ -36,7 +36,8 @@ _SELINUX = "take SELinux's label"
 # Since Linux 5.8 AppArmor has its own folder there; attr/exec is the first module's.
 _FILES = {"apparmor": "thread-self/attr/apparmor/exec", "selinux": "thread-self/attr/exec"}
 # In a user namespace SELinux takes a mount's context for these alone (EACCES); proc and sysfs are
-# labelled file by file, by its policy, and mqueue, cgroup and cgroup2 have one superblock for many.
+# labelled file by file, by its policy, and cgroup and cgroup2 have one superblock for many. The
+# root of an mqueue is given the label when it is mounted, as runc does it.
 _LABELLED = frozenset({"tmpfs", "ramfs", "devpts", "overlay"})
 
 
@@ -114,11 +115,28 @@ def _write(draft: Draft, proc: Reg, module: str, text: bytes) -> list[Op]:
 def mount_context(draft: Draft, context: Reg, fstype: str, options: Iterable[str] = ()) -> list[Op]:
     """The label of a new file system, unless its ``options`` name one."""
     label = draft.spec.selinux.mount_label
-    if label is None or fstype not in _LABELLED:
-        return []
-    if any(option.startswith("context=") for option in options):
+    if label is None or fstype not in _LABELLED or _has_own(options):
         return []
     return [calls.fsconfig_string(context, "context", label)]
+
+
+def root_label(draft: Draft, mount: Reg, fstype: str, options: Iterable[str] = ()) -> list[Op]:
+    """The label of a mount's first folder, of the one kind that takes it there."""
+    label = draft.spec.selinux.mount_label
+    if label is None or fstype != "mqueue" or _has_own(options):
+        return []
+    root = draft.reg("mqueue_root")
+    # What fsmount(2) gives is a place alone (O_PATH), through which no attribute is set (EBADF).
+    oflags = OpenFlag.O_DIRECTORY | OpenFlag.O_CLOEXEC
+    return [
+        calls.openat(mount, ".", oflags, save=root),
+        calls.fsetxattr(root, "security.selinux", calls.os_bytes(label)),
+        calls.close(root),
+    ]
+
+
+def _has_own(options: Iterable[str]) -> bool:
+    return any(option.startswith("context=") for option in options)
 
 
 def planned_labels(actions: Iterable[Action]) -> tuple[str | None, Selinux]:

@@ -16,7 +16,7 @@ from nsrun.plan.covers import Cover, ancestors, components
 from nsrun.plan.draft import Draft
 from nsrun.plan.holder import custom_owner
 from nsrun.plan.identity import Identity
-from nsrun.plan.labels import mount_context
+from nsrun.plan.labels import mount_context, root_label
 from nsrun.plan.launch import Launch
 from nsrun.plan.ops import Op
 from nsrun.plan.options import Options, parse, propagation
@@ -275,6 +275,7 @@ def new_filesystem(
         calls.fsconfig_create(context),
         calls.fsmount(context, int(attributes.set), save=fd),
         calls.close(context),
+        *root_label(draft, fd, fstype, options.filesystem),
     ]
     return fd, steps
 

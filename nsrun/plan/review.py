@@ -1,8 +1,8 @@
 """How much of the host a spec leaves open: ``nsrun explain SPEC --security``.
 
-A list of small rules on the spec alone. Each that applies adds its points, from 0.1 (hardly
-matters) to 3 (root of the host); together they are the exposure, 0 to 10. The points say
-what to look at first; they are no proof.
+A list of small rules on the spec, and on which modules of the host label processes. Each that
+applies adds its points, from 0.1 (hardly matters) to 3 (root of the host); together they are the
+exposure, 0 to 10. The points say what to look at first; they are no proof.
 """
 
 from __future__ import annotations
@@ -39,9 +39,11 @@ class Finding:
 Rule = Callable[[Spec], Iterator[Finding]]
 
 
-def review(spec: Spec) -> tuple[Finding, ...]:
-    """Everything that could be tighter, the worst first."""
+def review(spec: Spec, modules: frozenset[str] = frozenset()) -> tuple[Finding, ...]:
+    """Everything that could be tighter, the worst first. ``modules``: which of "apparmor" and
+    "selinux" are in force on the host."""
     found = [finding for rule in _RULES for finding in rule(spec)]
+    found += _labels(spec, modules)
     return tuple(sorted(found, key=lambda one: (-one.points, one.at, one.what)))
 
 
@@ -186,13 +188,6 @@ def _walls(spec: Spec) -> Iterator[Finding]:
             what="mounts and file modes are the only wall around the file system",
             tighter="`landlock: required`, or `profile: strict`",
         )
-    if spec.apparmor == "unconfined":
-        yield Finding(
-            points=0.3,
-            at="apparmor",
-            what="AppArmor confines the command by no profile, where the host has it",
-            tighter="name a profile",
-        )
     for key, value in (("masked_paths", spec.masked_paths),
                        ("readonly_paths", spec.readonly_paths)):  # fmt: skip
         if value == "none":
@@ -202,6 +197,47 @@ def _walls(spec: Spec) -> Iterator[Finding]:
                 what="files of /proc and /sys about the whole machine are in reach",
                 tighter=f"`{key}: default`",
             )
+
+
+def _labels(spec: Spec, modules: frozenset[str]) -> Iterator[Finding]:
+    """What a module that labels processes could forbid, and is not told to."""
+    profile, label = spec.apparmor, spec.selinux.label
+    if profile == "unconfined":
+        yield Finding(
+            points=0.3,
+            at="apparmor",
+            what="AppArmor confines the command by no profile, where the host has it",
+            tighter="name a profile",
+        )
+    elif profile is None and "apparmor" in modules:
+        yield Finding(
+            points=0.3,
+            at="apparmor",
+            what="AppArmor is in force here, and the command keeps the caller's profile, if any",
+            tighter="name a profile: `apparmor: docker-default`, where it is loaded",
+        )
+    if label is None and "selinux" in modules:
+        yield Finding(
+            points=0.3,
+            at="selinux",
+            what="SELinux is in force here, and the command keeps the caller's label",
+            tighter='`selinux: {label: "system_u:system_r:container_t:s0:c1,c2"}`',
+        )
+    elif label is not None and spec.selinux.mount_label is None:
+        yield Finding(
+            points=0.1,
+            at="selinux",
+            what="file systems made for it have the labels of the host's policy",
+            tighter="a `mount_label` with the same categories",
+        )
+    if spec.init and (label is not None or profile not in (None, "unconfined")):
+        yield Finding(
+            points=0.1,
+            at="init",
+            what="the small PID 1 keeps the caller's label: it executes nothing, which is when one "
+            "is taken",
+            tighter="an init of the image's own as the command",
+        )
 
 
 # --- files -------------------------------------------------------------------------------------

@@ -64,3 +64,28 @@ def test_what_the_kernel_refuses_is_the_end(
         # Opened and found to be on procfs: the write itself is what was refused.
         assert isinstance(place.op, Call)
         assert (place.op.name, failure.errno) == ("write", errno.EINVAL)
+
+
+def test_the_root_of_a_queue_takes_a_label_by_a_descriptor(both_executors: None) -> None:
+    """Where no module knows the attribute, it is the attribute that is refused, not the descriptor
+    (EBADF) nor the mount."""
+    data = {
+        "command": ["/bin/echo", "started"],
+        "namespaces": ["user", "mount", "ipc"],
+        "mounts": [{"type": "mqueue", "target": "/dev/mqueue"}],
+        "default_mounts": False,
+        "selinux": {"mount_label": "system_u:object_r:container_file_t:s0"},
+    }
+    spec = build(parse_document(json.dumps(data), "labels.yaml"))
+    facts = dataclasses.replace(gather(wanted(spec)), labels=frozenset({"selinux"}))
+    made = plan(spec, facts)
+    outcome, printed = replays.output(made)
+    if labelling_modules() >= {"selinux"}:
+        return
+    assert (printed, outcome.started) == ("", False)
+    failure = outcome.failure
+    assert failure is not None
+    (place,) = (p for p in made.track(failure.track) if p.index == failure.index)
+    assert isinstance(place.op, Call)
+    # Without a right over the first user namespace it is EPERM (cap_inode_setxattr).
+    assert (place.op.name, failure.errno in (errno.EOPNOTSUPP, errno.EPERM)) == ("fsetxattr", True)

@@ -167,6 +167,15 @@ def test_new_file_systems_are_labelled() -> None:
                  "mount mqueue on /queues", "mount tmpfs on /own"):  # fmt: skip
         assert what not in found
         assert has(plan, what)
+    # A queue's file system takes no context; its first folder takes a label, through a descriptor
+    # that is more than a place.
+    for what in ("mount mqueue on /dev/mqueue", "mount mqueue on /queues"):
+        steps = lines(only(plan, what))
+        (at,) = [number for number, line in enumerate(steps) if line.startswith("fsetxattr(")]
+        assert f'"security.selinux", "{FILES}", {len(FILES)}' in steps[at]
+        assert "openat(%" in steps[at - 1] and "O_DIRECTORY|O_CLOEXEC" in steps[at - 1]
+        assert steps[at + 1].startswith("close(%mqueue_root")
+        assert "move_mount" in "".join(steps[at:])
     # A label of files alone writes nothing to /proc.
     assert not has(plan, "take the host's /proc")
 
@@ -238,8 +247,30 @@ def test_this_machine_has_what_its_files_say() -> None:
         assert procfs.labelling_modules() <= {"apparmor", "selinux"}
 
 
-def test_an_unconfined_command_is_told() -> None:
-    def said(**keys: Any) -> list[str]:
-        return [finding.at for finding in review(spec_of(**keys)) if finding.at == "apparmor"]
+BOTH = {"label": LABEL, "mount_label": FILES}
 
-    assert (said(), said(apparmor="a"), said(apparmor="unconfined")) == ([], [], ["apparmor"])
+
+@pytest.mark.parametrize(
+    ("keys", "modules", "said"),
+    [
+        ({}, frozenset(), []),
+        ({"apparmor": "unconfined"}, frozenset(), ["apparmor"]),
+        ({"apparmor": "a"}, APPARMOR, []),
+        ({}, APPARMOR, ["apparmor"]),
+        ({}, SELINUX, ["selinux"]),
+        ({}, APPARMOR | SELINUX, ["apparmor", "selinux"]),
+        ({"selinux": {"label": LABEL}}, SELINUX, ["selinux"]),
+        ({"selinux": {"mount_label": FILES}}, SELINUX, ["selinux"]),
+        ({"selinux": BOTH}, SELINUX, []),
+        ({"selinux": BOTH, "init": True}, SELINUX, ["init"]),
+        ({"apparmor": "a", "init": True}, APPARMOR, ["init"]),
+        ({"apparmor": "unconfined", "init": True}, frozenset(), ["apparmor"]),
+        ({"init": True}, frozenset(), []),
+    ],
+)
+def test_what_a_module_of_the_host_is_not_told_to_forbid(
+    keys: dict[str, Any], modules: frozenset[str], said: list[str]
+) -> None:
+    spec = spec_of(namespaces=["user", "mount", "pid"], **keys)
+    places = {"apparmor", "selinux", "init"}
+    assert sorted(one.at for one in review(spec, modules) if one.at in places) == said
