@@ -197,11 +197,14 @@ def _file(reader: Reader, target: str, value: Value, path: str) -> FileEntry:
     if cleaned == "/":
         reader.problem("NS318", path, "the root folder cannot be made", key=True)
     symlink = value.get("symlink")
+    if symlink is not None:
+        place = f"{path}.symlink"
+        symlink = reader.bounded(reader.text(symlink, place), place)
     return FileEntry(
         path=path,
         target=cleaned,
         content=value["content"].encode() if "content" in value else None,
-        symlink=None if symlink is None else reader.text(symlink, f"{path}.symlink"),
+        symlink=symlink,
         folder=value.get("folder", False),
         mode=mode,
     )

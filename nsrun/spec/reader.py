@@ -17,6 +17,8 @@ from nsrun.spec.words import quote, quote_path
 Value = Any
 T = TypeVar("T")
 
+# linux/limits.h, PATH_MAX less the NUL
+_PATH_MAX = 4095
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 
@@ -99,7 +101,7 @@ class Reader:
         if expanded.startswith("~"):
             self.problem("NS305", path, f"{quote(value)} names no home folder")
         joined = os.path.normpath(os.path.join(self._folder(path), expanded))
-        return "/" + joined.lstrip("/")
+        return self.bounded("/" + joined.lstrip("/"), path)
 
     def _folder(self, path: str) -> str:
         span = self.document.spans.get(path)
@@ -134,4 +136,11 @@ class Reader:
         elif _CONTROL.search(value) and "\0" not in value:
             what = f"a control character in the path {quote_path(value)}"
             self.problem("NS304", path, what, key=key)
-        return "/" + "/".join(part for part in parts if part not in ("", "."))
+        return self.bounded("/" + "/".join(part for part in parts if part not in ("", ".")), path)
+
+    def bounded(self, found: str, path: str) -> str:
+        """No system call takes a longer path; and a plan looks at each folder on the way."""
+        if len(found) <= _PATH_MAX and len(os.fsencode(found)) <= _PATH_MAX:
+            return found
+        self.problem("NS203", path, f"a path has at most {_PATH_MAX} bytes")
+        return found[:_PATH_MAX]

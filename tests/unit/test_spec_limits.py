@@ -113,6 +113,26 @@ def test_a_long_duration_is_not_matched() -> None:
     assert [(d.code, d.label) for d in found] == [("NS203", "at most 64 characters are allowed")]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "mounts: [{{type: tmpfs, target: {0}}}]",
+        "mounts: ['/usr:{0}']",
+        "masked_paths: [{0}]",
+        "rootfs: {0}",
+        "files:\n  ? {0}\n  : {{folder: true}}",
+        "files: {{/a: {{symlink: {0}}}}}",
+    ],
+)
+def test_a_path_that_no_call_takes(text: str) -> None:
+    head = f"{HEAD}namespaces: [user, mount]\n"
+    (found,) = errors(lambda: read(head + text.format("/a" * 2048)))
+    assert (found.code, found.summary) == ("NS203", "a path has at most 4095 bytes")
+    assert found.span is not None and found.span.line >= 3
+    if "rootfs" not in text:
+        read(head + text.format("/b" * 2047))
+
+
 def test_many_ports() -> None:
     ports = ",".join(f"'{i}:{i}'" for i in range(1, 1002))
     text = f"{HEAD}namespaces: [user, network]\nnetwork: {{mode: user, ports: [{ports}]}}"
