@@ -15,12 +15,16 @@ class HintContext:
     ``rootfs``: the host folder that the command's paths lie in, None for the caller's root.
     ``pid_namespace``: the file of a joined pid namespace. ``before``: the steps that stand
     before the failed one, each (call, arguments, the register of its result or "").
+    ``filters``: the seccomp programs that the run sets, in order. ``errno``: the name of the
+    errno that is to be explained.
     """
 
     name: str = ""
     rootfs: str | None = None
     pid_namespace: str | None = None
     before: tuple[Replayed, ...] = ()
+    filters: tuple[bytes, ...] = ()
+    errno: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ certain: without a checked cause there is no ``why``.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nsrun.host import (
     hints_cgroup,
     hints_confined,
     hints_exec,
+    hints_exec_denied,
     hints_ids,
     hints_mount,
     hints_network,
@@ -27,6 +28,8 @@ Explainer = Callable[[tuple[str | int, ...], HintContext], Hint | None]
 
 @dataclass(frozen=True, slots=True)
 class _Row:
+    """``errnos`` empty are all."""
+
     calls: tuple[str, ...]
     errnos: tuple[str, ...]
     explainer: Explainer
@@ -45,8 +48,11 @@ _TABLE: tuple[_Row, ...] = (
     ),
     _Row(_MOUNTS, ("EPERM",), hints_confined.by_landlock),
     _Row(_MOUNTS, ("EPERM", "EACCES"), hints_confined.by_label),
+    _Row(("execve",), (), hints_exec_denied.by_own_filter),
     _Row(("execve",), ("ENOENT",), hints_exec.not_found),
-    _Row(("execve",), ("EACCES",), hints_exec.not_executable),
+    _Row(("execve",), ("ENOTDIR", "ELOOP"), hints_exec.no_way_to_it),
+    _Row(("execve",), ("EACCES",), hints_exec_denied.not_executable),
+    _Row(("execve",), ("E2BIG",), hints_exec.too_big),
     _Row(("execve",), ("ENOEXEC",), hints_exec.not_a_program),
     _Row(("chdir",), ("ENOENT", "ENOTDIR"), hints_paths.no_such_folder),
     _Row(("clone3", "unshare"), ("ENOSPC", "EUSERS"), hints_ids.namespace_limit),
@@ -106,10 +112,11 @@ def explain(
 
     ``args`` are the call's arguments: strings as they are, numbers, registers as ``%name``.
     """
+    known = replace(context or HintContext(), errno=errno)
     for row in _TABLE:
-        if call in row.calls and errno in row.errnos:
+        if call in row.calls and errno in (row.errnos or (errno,)):
             try:
-                found = row.explainer(args, context or HintContext())
+                found = row.explainer(args, known)
             except (OSError, ValueError):
                 # What cannot be looked at explains nothing, and hides no failure.
                 found = None

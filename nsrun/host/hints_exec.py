@@ -1,93 +1,19 @@
-"""Why a command cannot be executed: a missing loader, no execute bit, another machine."""
+"""Why a command cannot be found or run: a missing loader, a link to itself, another machine."""
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import stat
 import struct
 
-from nsrun.host import procfs, traced
-from nsrun.host.actor import actor, owner_words
+from nsrun.host import traced
 from nsrun.host.hint import Args, Hint, HintContext, text
-from nsrun.host.syscalls import open_inside
+from nsrun.host.programs import ELF, head_of, interpreter_of, place_of, status_of
 
-_ELF, _PT_INTERP = b"\x7fELF", 3
 # e_machine, linux/elf-em.h
 _MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
-_PAGE = 4096
-# ELFCLASS32 and ELFCLASS64 (elf(5)): e_phoff, e_phentsize with e_phnum, and of a program header
-# its form, its size, p_offset and p_filesz.
-_FORMS = {
-    1: (("<I", 28), 42, ("<I", 32, 4, 16)),
-    2: (("<Q", 32), 54, ("<Q", 56, 8, 32)),
-}
-
-
-def _open(path: str, context: HintContext, flags: int = os.O_PATH) -> int | None:
-    """A program, found as the command would find it: in the rootfs, or in what lies over it."""
-    over = traced.cover(context, os.path.normpath(path))
-    top, inner = context.rootfs or "/", path
-    if over is not None:
-        host = traced.host_path(context, over[1])
-        if host is None:
-            return None
-        top, inner = host, os.path.relpath(path, over[0])
-    try:
-        root = os.open(top, os.O_PATH | os.O_CLOEXEC)
-    except OSError:
-        return None
-    try:
-        if inner == ".":
-            return os.open(f"/proc/self/fd/{root}", flags | os.O_CLOEXEC)
-        return open_inside(root, inner, flags)
-    except (OSError, ValueError):
-        return None
-    finally:
-        os.close(root)
-
-
-def _status(path: str, context: HintContext) -> os.stat_result | None:
-    handle = _open(path, context)
-    if handle is None:
-        return None
-    try:
-        return os.fstat(handle)
-    finally:
-        os.close(handle)
-
-
-def _head(path: str, context: HintContext) -> bytes | None:
-    """The first page of a program, None where it is none that can be read."""
-    fd = _open(path, context, os.O_RDONLY | os.O_NONBLOCK)
-    if fd is None:
-        return None
-    try:
-        return os.read(fd, _PAGE) if stat.S_ISREG(os.fstat(fd).st_mode) else None
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
-
-
-def _interpreter(head: bytes) -> str | None:
-    """The program that runs this one: the #! line's, or the ELF's PT_INTERP (elf(5))."""
-    if head.startswith(b"#!"):
-        words = head[2:].split(b"\n", 1)[0].split()
-        return os.fsdecode(words[0]) if words else None
-    if not head.startswith(_ELF) or len(head) < 64 or head[4] not in _FORMS:
-        return None
-    headers, entry, span = _FORMS[head[4]]
-    (offset,) = struct.unpack_from(headers[0], head, headers[1])
-    size, count = struct.unpack_from("<HH", head, entry)
-    for index in range(count):
-        at = offset + index * size
-        if at + size > len(head) or size < span[1]:
-            return None
-        start, length = (struct.unpack_from(span[0], head, at + part)[0] for part in span[2:])
-        if struct.unpack_from("<I", head, at)[0] == _PT_INTERP and start + length <= len(head):
-            return os.fsdecode(head[start : start + length].rstrip(b"\0"))
-    return None
+# MAX_ARG_STRLEN of linux/binfmts.h, with its NUL, of 4 KiB pages.
+_STRING_MAX = 32 * 4096
 
 
 def not_found(args: Args, context: HintContext) -> Hint | None:
@@ -96,13 +22,13 @@ def not_found(args: Args, context: HintContext) -> Hint | None:
     tried = [text(step[1], 0) for step in context.before if step[0] == "execve"]
     if not path.startswith("/"):
         return None
-    if _status(path, context) is not None:
+    if status_of(path, context) is not None:
         return _missing_loader(path, context)
     if not _sees(path, context):
         return None
     place = f" in {context.rootfs}" if context.rootfs else ""
     if tried:
-        if not all(_sees(p, context) and _status(p, context) is None for p in tried):
+        if not all(_sees(p, context) and status_of(p, context) is None for p in tried):
             return None
         folders = dict.fromkeys(os.path.dirname(p) for p in (*tried, path))
         name = os.path.basename(path)
@@ -110,7 +36,7 @@ def not_found(args: Args, context: HintContext) -> Hint | None:
     parts = [part for part in path.split("/") if part]
     for count in range(1, len(parts) + 1):
         part = "/" + "/".join(parts[:count])
-        if _status(part, context) is None:
+        if status_of(part, context) is None:
             return Hint((f"{part} does not exist{place}",))
     return None
 
@@ -127,14 +53,17 @@ def _missing_loader(path: str, context: HintContext) -> Hint | None:
     runs = path
     # Linux follows #! lines five deep (fs/exec.c).
     for _ in range(5):
-        head = _head(runs, context)
-        loader = _interpreter(head) if head else None
+        head = head_of(runs, context)
+        loader = interpreter_of(head) if head else None
         if loader is None or head is None:
             return None
-        if _status(loader, context) is None:
+        if status_of(loader, context) is None:
             if not _sees(loader, context):
-                return None
+                return _covered(runs, loader, context)
             break
+        covered = _covered(runs, place_of(loader, context) or loader, context)
+        if covered is not None:
+            return covered
         runs = loader
     else:
         return None
@@ -149,59 +78,54 @@ def _missing_loader(path: str, context: HintContext) -> Hint | None:
     )
 
 
-def not_executable(args: Args, context: HintContext) -> Hint | None:
-    """execve(2), EACCES: a folder, a file without x, a noexec mount, a closed folder above."""
+def _covered(runs: str, loader: str, context: HintContext) -> Hint | None:
+    over = traced.empty_cover(context, os.path.normpath(loader))
+    if over is None:
+        return None
+    return Hint(
+        (f"{runs} exists, {loader} that it needs does not: {over} is an empty tmpfs, which the "
+         "spec mounts there",),
+        (f"leave {over} as it is, or bind into it what is needed",),
+    )  # fmt: skip
+
+
+def no_way_to_it(args: Args, context: HintContext) -> Hint | None:
+    """execve(2), ENOTDIR and ELOOP: what stands on the way to a program."""
     path = text(args, 0)
-    status = _status(path, context) if path.startswith("/") else None
-    if status is None:
-        return None
-    if stat.S_ISDIR(status.st_mode):
-        return Hint((f"{path} is a folder",))
-    if not status.st_mode & 0o111:
-        mode = stat.S_IMODE(status.st_mode)
-        host = traced.command_path(context, path) or path
-        return Hint((f"{path} has no execute permission (mode 0{mode:o})",), (f"chmod +x {host}",))
-    return _on_noexec(path, context) or _closed_to_user(path, context)
-
-
-def _on_noexec(path: str, context: HintContext) -> Hint | None:
-    over = traced.cover(context, path)
-    if over is not None and "NOEXEC" in traced.attributes(context, over[1]):
-        return Hint(
-            (f"{path} lies on {over[0]}, which the spec mounts noexec",),
-            (f"leave noexec out of the options of {over[0]}",),
-        )
-    host = traced.command_path(context, path)
-    mount = procfs.mount_of(host) if host is not None else None
-    if host is None or mount is None or "noexec" not in mount.options:
-        return None
-    return Hint((f"{host} lies on {mount.target}, which is mounted noexec",))
-
-
-def _closed_to_user(path: str, context: HintContext) -> Hint | None:
-    """path_resolution(7): every folder above needs x for the user; what was capable of more has
-    given it up by now."""
-    who = dataclasses.replace(actor(context), capable=False)
-    if who.shown == 0:
-        return None
     parts = [part for part in path.split("/") if part]
-    for count in range(len(parts) + 1):
+    for count in range(1, len(parts) + 1):
         part = "/" + "/".join(parts[:count])
-        status = _status(part, context)
+        status = status_of(part, context)
         if status is None:
-            return None
-        if not who.may(status, 1):
-            what = "may not execute" if count == len(parts) else "may not enter"
-            return Hint((f"{who} {what} {part} ({owner_words(status)})",))
+            host = traced.command_path(context, part)
+            if host is None or not os.path.islink(host):
+                return None
+            leads = os.readlink(host)
+            return Hint((f"{part} is a symbolic link to {leads}, which leads back to a link",))
+        if count < len(parts) and not stat.S_ISDIR(status.st_mode):
+            return Hint((f"{part} is not a folder",))
     return None
+
+
+def too_big(args: Args, context: HintContext) -> Hint | None:
+    """execve(2), E2BIG: one string of more than 32 pages, or all of more than a part of the
+    stack's limit."""
+    del context
+    words = [len(os.fsencode(word)) for word in text(args, 1).split(" ")]
+    if max(words) < _STRING_MAX:
+        return None
+    return Hint(
+        (f"an argument has {max(words)} bytes, and the kernel takes {_STRING_MAX - 1}",),
+        ("hand it over in a file: under `files`, or on standard input",),
+    )
 
 
 def not_a_program(args: Args, context: HintContext) -> Hint | None:
     """execve(2): ENOEXEC for another machine's program, or a script without #!."""
-    head = _head(text(args, 0), context)
+    head = head_of(text(args, 0), context)
     if not head:
         return None
-    if head.startswith(_ELF) and len(head) >= 20:
+    if head.startswith(ELF) and len(head) >= 20:
         (machine,) = struct.unpack_from("<H", head, 18)
         name = _MACHINES.get(machine, f"machine {machine}")
         here = os.uname().machine

@@ -80,6 +80,26 @@ def cover(context: HintContext, path: str) -> tuple[str, str] | None:
     return lies_in[-1] if lies_in else None
 
 
+def empty_cover(context: HintContext, path: str) -> str | None:
+    """The container's path of the new tmpfs that a path lies in, where nothing was put into it."""
+    over = cover(context, path)
+    mount = made_by(context, over[1]) if over is not None else None
+    made = made_by(context, text(mount[1], 0)) if mount is not None else None
+    if over is None or made is None or made[0] != "fsopen" or text(made[1], 0) != "tmpfs":
+        return None
+    steps = [step[:2] for step in context.before]
+    moved = next(
+        n
+        for n, (call, args) in enumerate(steps)
+        if call == "move_mount" and text(args, 0) == over[1]
+    )
+    # Whatever is made in it is made below a folder that is opened in it.
+    opened = (
+        os.path.normpath("/" + text(args, 1)) for call, args in steps[moved:] if call == "openat2"
+    )
+    return None if any(p.startswith(over[0]) for p in opened) else over[0]
+
+
 def command_path(context: HintContext, path: str) -> str | None:
     """The host path of a container's path, None where a mount without one lies over it."""
     over = cover(context, path)

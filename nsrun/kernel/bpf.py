@@ -17,6 +17,8 @@ _WORD = 0xFFFF_FFFF
 ACTION_MASK = 0xFFFF_0000
 DATA_MASK = 0xFFFF
 _CELLS = 16
+# linux/audit.h: AUDIT_ARCH_* of uname(2)'s machines.
+ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
 
 
 class NotAFilterError(Exception):

@@ -6,7 +6,8 @@ import os
 from typing import TYPE_CHECKING, NoReturn
 
 from nsrun.diag import Diagnostic, NsrunError
-from nsrun.kernel.abi import CloneFlag
+from nsrun.kernel.abi import CloneFlag, Prctl
+from nsrun.kernel.calls import seccomp_programs
 from nsrun.kernel.values import Call, Int, Reg, Str
 from nsrun.plan.model import Plan
 from nsrun.spec.model import Spec
@@ -59,7 +60,15 @@ def hint_context(plan: Plan) -> HintContext:
     from nsrun.host.hint import HintContext
 
     return HintContext(
-        name=plan.name, rootfs=_rootfs(plan), pid_namespace=_joined_pid_namespace(plan)
+        name=plan.name,
+        rootfs=_rootfs(plan),
+        pid_namespace=_joined_pid_namespace(plan),
+        filters=tuple(
+            program
+            for placed in plan.steps()
+            if isinstance(placed.op, Call)
+            for program, _ in seccomp_programs(placed.op)
+        ),
     )
 
 
@@ -115,6 +124,29 @@ def replay_plan(plan: Plan) -> Outcome:
     sys.stdout.flush()
     sys.stderr.flush()
     return replay(plan)
+
+
+def end_by_signal(outcome: Outcome) -> None:
+    """End this process by the signal that has ended the command: so a monitor, whose child it is,
+    tells SIGKILL from an exit status of 137. Returns where none has."""
+    import contextlib
+    import ctypes
+    import signal
+    import sys
+
+    number = outcome.signal
+    if not outcome.started or number is None or outcome.status != 128 + number:
+        return
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # core(5): the command has left its own, if it was to; of this process there is none.
+    ctypes.CDLL(None).prctl(int(Prctl.PR_SET_DUMPABLE), 0, 0, 0, 0)
+    # Of SIGKILL none can be set, and glibc keeps two to itself.
+    with contextlib.suppress(OSError, ValueError):
+        signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)
+    with contextlib.suppress(OSError, ValueError):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
 
 
 def joins(plan: Plan) -> bool:

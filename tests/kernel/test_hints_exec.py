@@ -10,6 +10,10 @@ from tests.support.box import Box, give
 from tests.support.hints import Said, run_after, said
 from tests.support.requires import requires
 
+REFUSES_EXECVE = {
+    "defaultAction": "SCMP_ACT_ALLOW",
+    "syscalls": [{"names": ["execve"], "action": "SCMP_ACT_ERRNO"}],
+}
 ROOTED = ["user", "mount", "pid", "ipc", "uts", "network"]
 
 
@@ -122,3 +126,48 @@ def test_a_working_directory_that_is_missing(rooted: Box, own_root: Path) -> Non
     assert found.why == "/etc/passwd is not a folder"
     found = said(rooted.refused("true", cwd="/srv/a", mounts=[{"type": "tmpfs", "target": "/srv"}]))
     assert found.why == ""
+
+
+@pytest.mark.parametrize(
+    ("keys", "status", "words"),
+    [
+        (
+            {"landlock": {"read": ["/lib", "/lib64", "/usr/lib"], "write": ["/tmp"]}},
+            126,
+            "no rule of landlock lets /usr/bin/id be executed",
+        ),
+        (
+            {"landlock": {"read": ["/usr/bin"], "write": ["/tmp"]}},
+            126,
+            "/usr/bin/id is run by /lib64/",
+        ),
+        ({"seccomp": REFUSES_EXECVE}, 126, "the filter of the spec answers execve with EPERM"),
+        (
+            {"mounts": [{"type": "tmpfs", "target": "/usr/lib"}]},
+            127,
+            "that it needs does not: /usr/lib is an empty tmpfs, which the spec mounts there",
+        ),
+        ({"args": ["a" * 140_000]}, 126, "an argument has 140000 bytes"),
+    ],
+)
+@requires("landlock")
+def test_a_wall_before_the_command(
+    box: Box, keys: dict[str, object], status: int, words: str
+) -> None:
+    found = failed(box, status, ["/usr/bin/id"], namespaces=["user", "mount"], **keys)
+    assert words in found.why
+    assert found.tips
+
+
+def test_on_the_way_to_the_command(rooted: Box, own_root: Path) -> None:
+    """What runs it without the right to be executed, a file for a folder, a link to itself."""
+    program(own_root / "srv/runs", b"", 0o644)
+    program(own_root / "srv/script", "#!/srv/runs\n")
+    (own_root / "srv/link").symlink_to("link")
+    give(own_root, rooted.runner)
+    assert failed(rooted, 126, ["/srv/script"]).why.splitlines() == [
+        "/srv/script is run by /srv/runs",
+        "/srv/runs has no execute permission (mode 0644)",
+    ]
+    assert failed(rooted, 127, ["/srv/runs/x"]).why == "/srv/runs is not a folder"
+    assert "/srv/link is a symbolic link to link" in failed(rooted, 126, ["/srv/link"]).why
