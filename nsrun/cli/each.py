@@ -56,10 +56,16 @@ def _refuse_networks(container: Container) -> None:
 
 def signal_number(word: str) -> int:
     """Raises NsrunError (NS002) for what is no signal."""
+    import signal
+
     from nsrun.kernel import abi
-    from nsrun.spec.names import signal_name
+    from nsrun.spec.names import nearest, signal_name
 
     name = signal_name(word)
     if name is None:
-        raise NsrunError(Diagnostic(code="NS002", summary=f"no signal is called {word}"))
+        known = [one.name for one in signal.Signals]
+        advice = nearest(word, known) or "`kill -l` lists the names"
+        raise NsrunError(
+            Diagnostic(code="NS002", summary=f"no signal is called {word}", help=(advice,))
+        )
     return abi.signal_number(name)

@@ -128,13 +128,14 @@ def _kinds(text: str | None) -> list[NamespaceType] | None:
 
     if text is None:
         return None
-    try:
-        return [NamespaceType(word) for word in text.split(",")]
-    except ValueError as error:
-        raise NsrunError(
-            Diagnostic(
-                code="NS002",
-                summary=f"{error}",
-                help=("kinds are " + ", ".join(kind.value for kind in NamespaceType),),
+    known = [kind.value for kind in NamespaceType]
+    for word in text.split(","):
+        if word not in known:
+            raise NsrunError(
+                Diagnostic(
+                    code="NS002",
+                    summary=f"--ns: no kind of namespace is called {word!r}",
+                    help=("kinds are " + ", ".join(known),),
+                )
             )
-        ) from None
+    return [NamespaceType(word) for word in text.split(",")]

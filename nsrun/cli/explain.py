@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from typing import TYPE_CHECKING
 
@@ -134,6 +135,8 @@ def _text(code: str, given: str) -> str:
     if code not in CODES:
         close = difflib.get_close_matches(code, CODES, n=1)
         advice = f"did you mean `{close[0]}`?" if close else "`nsrun explain` lists all codes"
+        if os.path.isfile(given):
+            advice = f"of a spec: nsrun explain {given} --security, or --value PLACE"
         raise NsrunError(
             Diagnostic(code="NS002", summary=f"there is no code `{given}`", help=(advice,))
         )

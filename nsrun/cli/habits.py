@@ -8,8 +8,8 @@ _SPEC = "the spec says it: `{}`"
 _IN_SPEC = {
     "-i": _SPEC.format("stdin: open"),
     "--interactive": _SPEC.format("stdin: open"),
-    "-t": _SPEC.format("terminal: true"),
-    "--tty": _SPEC.format("terminal: true"),
+    "-t": _SPEC.format("tty: true"),
+    "--tty": _SPEC.format("tty: true"),
     "-e": _SPEC.format("env: {NAME: value}"),
     "--env-file": _SPEC.format("env_file: ./FILE"),
     "-v": _SPEC.format("mounts: [{type: bind, source: ./FROM, target: /TO}]"),
@@ -95,6 +95,7 @@ _COMMANDS = {
     "compose": "nsrun up SPEC, nsrun down STACK, nsrun ps, nsrun logs NAME",
     "container": "without that word: nsrun ps, nsrun rm NAME, nsrun inspect NAME",
     "create": "nsrun run -d SPEC, or nsrun up -d SPEC",
+    "help": "nsrun --help, nsrun COMMAND --help",
     "docker": "without that word: nsrun ps, nsrun run -d SPEC",
     "image": "there are no images: `rootfs` names a folder",
     "images": "there are no images: `rootfs` names a folder",

@@ -20,9 +20,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> int:
+    import re
+
     from nsrun.cli.each import each, signal_number
+    from nsrun.diag import Diagnostic, NsrunError
     from nsrun.runtime import life
 
+    for word in filter(re.compile(r"-\d+").fullmatch, args.container):
+        # kill(1) has it so.
+        raise NsrunError(
+            Diagnostic(
+                code="NS002",
+                summary=f"{word} is no container",
+                help=(f"a signal is given so: nsrun kill --signal {word[1:]} NAME",),
+            )
+        )
     number = signal_number(args.signal)
 
     return each(args.container, lambda c: life.kill(c, number))

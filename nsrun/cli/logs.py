@@ -33,10 +33,9 @@ nsrun logs --json web | jq -r 'select(.stream == "stderr").text'
 def _count(word: str) -> int | None:
     if word == "all":
         return None
-    try:
-        return int(word)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{word!r} is neither a number nor all") from None
+    if not (word.isascii() and word.isdigit()):
+        raise argparse.ArgumentTypeError(f"{word!r} is neither a number nor all")
+    return int(word)
 
 
 def main(args: argparse.Namespace) -> int:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import itertools
+import math
+import re
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -39,6 +42,7 @@ class Parser(argparse.ArgumentParser):
     """Errors are diagnostics; no option is recognised by its beginning alone."""
 
     def __init__(self, *, prog: str, usage: str | None = None) -> None:
+        self.words: tuple[str, ...] = ()
         super().__init__(
             prog=prog,
             usage=usage,
@@ -46,7 +50,14 @@ class Parser(argparse.ArgumentParser):
             formatter_class=_Formatter,
         )
 
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        self.words = tuple(args or ())
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
+        message = self._plainly(message)
         raise NsrunError(
             Diagnostic(
                 code="NS002",
@@ -55,17 +66,45 @@ class Parser(argparse.ArgumentParser):
             )
         )
 
+    def _plainly(self, message: str) -> str:
+        """argparse's words, less what is Python's; an option that there is not comes first."""
+        strange = self._strange()
+        if strange and message.startswith(("unrecognized arguments: -", "the following")):
+            return f"unrecognized arguments: {' '.join(strange)}"
+        message = re.sub(r"invalid (?:int|float) value: ('.*')\Z", r"\1 is no number", message)
+        return message.replace(": expected one argument", ": a value must follow")
+
+    def _strange(self) -> list[str]:
+        """The words that are meant as options, and are none."""
+        options = self._option_string_actions
+        before = itertools.takewhile(lambda word: word != "--", self.words)
+        return [
+            word
+            for word in before
+            if word.startswith("-")
+            and word.strip("-")
+            and word.partition("=")[0] not in options
+            and (word.startswith("--") or word[:2] not in options)
+            and not self._negative_number_matcher.match(word)
+        ]
+
     def _closest(self, message: str) -> tuple[str, ...]:
         from nsrun.cli import habits
 
         habit = habits.of_option(self.prog.removeprefix("nsrun "), message)
         if habit:
             return (habit,)
+        choice = re.search(r"invalid choice: '(.*)' \(choose from (.*)\)\Z", message)
+        if choice is not None:
+            known = [word.strip("'") for word in choice[2].split(", ")]
+            near = difflib.get_close_matches(choice[1], known, n=1)
+            return (f"did you mean `{near[0]}`?",) if near else ()
         words = message.removeprefix("unrecognized arguments: ").split(" ")
         if not message.startswith("unrecognized") or not words:
             return ()
         if not words[0].startswith("-"):
-            return ("a command for the container follows `--`",) if "[--" in self.usage_text else ()
+            takes = "[-- COMMAND" in self.usage_text
+            return ("a command for the container follows `--`",) if takes else ()
         options = [name for action in self._actions for name in action.option_strings]
         close = difflib.get_close_matches(words[0].partition("=")[0], options, n=1)
         return (f"did you mean `{close[0]}`?",) if close else ()
@@ -200,6 +239,17 @@ def add_format(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--json", dest="format", action="store_const", const="json", help="as --format json"
     )
+
+
+def seconds(word: str) -> float:
+    """The type of an argument that is a time."""
+    try:
+        value = float(word)
+    except ValueError:
+        value = math.nan
+    if not 0 <= value < math.inf:
+        raise argparse.ArgumentTypeError(f"{word!r} is no number of seconds")
+    return value
 
 
 def mark(action: argparse.Action, kind: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from nsrun.cli.parser import examples
+from nsrun.cli.parser import examples, seconds
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +16,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "-t",
         "--time",
         "--timeout",
-        type=float,
+        type=seconds,
         metavar="SECONDS",
         help="kill it after so long, not after the spec's stop_timeout",
     )

@@ -10,6 +10,7 @@ from nsrun import cli
 from nsrun.cli import port
 from nsrun.cli.commands import COMMANDS
 from nsrun.cli.parser import build, full, parse, top_help
+from nsrun.diag import NsrunError
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -103,13 +104,45 @@ def test_a_command_without_its_dashes_is_pointed_out(
     assert "a command for the container follows `--`" in err
 
 
-def test_a_misspelt_command_is_pointed_out(
-    here: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_misspelt_command_is_pointed_out(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     status, _, err = run(capsys, "vaildate", "a.yaml")
     assert status == 125
     assert "no command and no file `vaildate`" in err
     assert "did you mean `validate`?" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("--helpp",), ("unrecognized arguments: --helpp\n", "did you mean `--help`?")),
+        (("rm", "-a"), ("unrecognized arguments: -a\n",)),
+        (("run", "--nmae", "x", "a.yaml"), ("unrecognized arguments: --nmae\n", "`--name`?")),
+        (("run", "--name", "-x", "a.yaml"), ("--name: a value must follow",)),
+        (("schema", "stak"), ("did you mean `stack`?",)),
+        (("stop", "-t", "soon", "x"), ("'soon' is no number of seconds",)),
+        (("stop", "-t", "-1", "x"), ("'-1' is no number of seconds",)),
+        (("restart", "-t", "inf", "x"), ("'inf' is no number of seconds",)),
+        (("logs", "-n", "-1", "x"), ("'-1' is neither a number nor all",)),
+        (("kill", "-9", "x"), ("-9 is no container\n", "nsrun kill --signal 9 NAME")),
+        (("kill", "-s", "USR9", "x"), ("no signal is called USR9", "did you mean `SIGUSR")),
+        (("help",), ("no command and no file `help`", "nsrun COMMAND --help")),
+        (("explain", "a.yaml"), ("there is no code `a.yaml`", "nsrun explain a.yaml --security")),
+    ],
+)
+def test_what_is_wrong_comes_first_and_what_is_right_with_it(
+    words: tuple[str, ...], says: tuple[str, ...], here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (here / "a.yaml").write_text("command: [x]\n")
+    status, out, err = run(capsys, *words)
+    assert (status in (2, 125), out) == (True, "")
+    assert err.startswith("error[NS002]: ")
+    assert [text for text in says if text not in err] == [], err
+
+
+def test_only_who_runs_a_command_is_told_of_its_dashes(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "follows `--`" not in run(capsys, "ps", "extra")[2]
 
 
 @pytest.mark.parametrize(
@@ -245,3 +278,13 @@ def test_a_fault_in_nsrun_is_no_traceback(
     assert "Traceback" not in err
     monkeypatch.setenv("NSRUN_TRACEBACK", "1")
     assert "Traceback" in run(capsys, "explain")[2]
+
+
+def test_a_kind_of_namespace_that_there_is_not() -> None:
+    from nsrun.cli.exec import _kinds
+
+    with pytest.raises(NsrunError) as caught:
+        _kinds("network,net")
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.summary) == ("NS002", "--ns: no kind of namespace is called 'net'")
+    assert found.help[0].startswith("kinds are user, mount,")
