@@ -88,7 +88,8 @@ class _Work:
 
     def add(self, place: Tree, item: Tree, inputs: Inputs, trail: tuple[str, ...]) -> None:
         file = self.path(place)
-        real = os.path.realpath(file)
+        # A path over PATH_MAX (linux/limits.h) cannot be read; realpath would look at each folder.
+        real = os.path.realpath(file) if len(file) < 4096 else file
         values = item.get("values")
         if values is not None:
             # What the command line gives comes over what the file does.
