@@ -1,7 +1,8 @@
 /* The `nsrun` command: replays a plan that is ready, and leaves everything else to Python.
  *
  *     nsrun-replay FD OPTIONS [FD]   replay the plan in a descriptor (how Python starts a replay);
- *                                    t: take times and tell all, s: stop first
+ *                                    t: take times and tell all, s: stop first, k: end by the
+ *                                    signal that has ended the command
  *     nsrun-monitor ...              keep a detached container (native/monitor.c)
  *     a compiled spec                replay the plan behind this program's own end
  *     nsrun WORDS                    replay the plan cached for these words, if there is one that
@@ -15,6 +16,7 @@
 
 #include <linux/fcntl.h>
 #include <linux/memfd.h>
+#include <linux/prctl.h>
 #include <linux/signal.h>
 #include <linux/stat.h>
 
@@ -137,21 +139,40 @@ static void tell_shortly(const struct run *run, const struct outcome *outcome)
     text_write(&text, 2);
 }
 
+static NORETURN void end(const struct outcome *outcome, const struct launch *launch)
+{
+    u64 action[4] = {0}, others;
+    if (launch->by_signal && outcome->started && outcome->signal &&
+        outcome->status == SIGNALLED + outcome->signal) {
+        /* core(5): the command has left its own, if it was to; of this process there is none. */
+        SYS5(prctl, PR_SET_DUMPABLE, 0, 0, 0, 0);
+        SYS4(rt_sigaction, outcome->signal, action, NULL, 8);
+        SYS2(kill, SYS0(getpid), outcome->signal);
+        others = ~(1ull << (outcome->signal - 1));
+        SYS4(rt_sigprocmask, SIG_SETMASK, &others, NULL, 8);
+    }
+    sys_exit(outcome->status);
+}
+
 static NORETURN void explain(const struct run *run, const struct outcome *outcome,
                              const struct launch *launch, char **envp)
 {
     static char plan_fd[24], outcome_fd[24];
-    static char *argv[] = {NULL, "@outcome", plan_fd, outcome_fd, NULL, NULL};
+    static char *argv[] = {NULL, "@outcome", plan_fd, outcome_fd, NULL, NULL, NULL};
     i64 fd = SYS2(memfd_create, "outcome", 0);
     if (fd < 0 || launch->plan_fd < 0 || !write_outcome(run, (int)fd, outcome)) {
         tell_shortly(run, outcome);
-        sys_exit(outcome->status);
+        end(outcome, launch);
     }
     struct text text = {.at = plan_fd, .size = sizeof plan_fd - 1};
     text_number(&text, launch->plan_fd);
     text = (struct text){.at = outcome_fd, .size = sizeof outcome_fd - 1};
     text_number(&text, fd);
-    argv[4] = launch->trace ? "--trace" : NULL;
+    char **more = argv + 4;
+    if (launch->trace)
+        *more++ = "--trace";
+    if (launch->by_signal)
+        *more++ = "--by-signal";
     SYS3(fcntl, launch->plan_fd, F_SETFD, 0);
     static char path[PATH_SIZE];
     if (python_path(path, sizeof path)) {
@@ -159,7 +180,7 @@ static NORETURN void explain(const struct run *run, const struct outcome *outcom
         SYS3(execve, path, argv, envp);
     }
     tell_shortly(run, outcome);
-    sys_exit(outcome->status);
+    end(outcome, launch);
 }
 
 /* --- replaying -----------------------------------------------------------------------------*/
@@ -211,7 +232,7 @@ NORETURN void launch(const struct launch *launch, char **envp)
             tell_shortly(run, &the_outcome);
     } else if (launch->trace || outcome_speaks(&the_outcome))
         explain(run, &the_outcome, launch, envp);
-    sys_exit(the_outcome.status);
+    end(&the_outcome, launch);
 }
 
 /* The number in a word, -1 for another word. */
@@ -235,6 +256,7 @@ static NORETURN void replay_descriptor(char **argv, char **envp)
     const char *options = argv[1] && argv[2] ? argv[2] : "";
     for (; *options; options++) {
         given.trace |= *options == 't';
+        given.by_signal |= *options == 'k';
         /* For a tracer to attach: what it counts begins with the replay. */
         if (*options == 's')
             SYS2(kill, SYS0(getpid), SIGSTOP);

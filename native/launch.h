@@ -14,6 +14,7 @@ struct launch {
     int plan_fd;    /* from where Python reads it again; -1: none */
     int outcome_fd; /* who wants the outcome as data; -1: it is told */
     int trace;
+    int by_signal; /* end by the signal that has ended the command */
 };
 
 NORETURN void launch(const struct launch *launch, char **envp);

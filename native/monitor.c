@@ -89,7 +89,7 @@ static void open_signals(void)
 static NORETURN void become_launcher(const int theirs[3], int parent, char **envp)
 {
     static char plan[24];
-    static char *argv[] = {"nsrun-replay", plan, "", NULL};
+    static char *argv[] = {"nsrun-replay", plan, "k", NULL};
     struct text text = {.at = plan, .size = sizeof plan - 1};
     u64 none = 0;
     text_number(&text, the.plan);
@@ -185,6 +185,8 @@ static NORETURN void end(void)
     text_number(&text, the.started);
     text_string(&text, " ");
     text_number(&text, sys_realtime());
+    text_string(&text, " ");
+    text_number(&text, ended.signal);
     text_string(&text, "\n");
     folder_write("exit", ".exit", &text);
     SYS3(unlinkat, the.folder, "pid", 0);
@@ -193,7 +195,7 @@ static NORETURN void end(void)
     /* Who never ran has a caller that takes the folder away. */
     if (the.removes && the.started)
         folder_remove();
-    clients_tell_end(ended.status);
+    clients_tell_end(ended.status, ended.signal);
     tell_caller("end", ended.status);
     sys_exit(ended.status);
 }

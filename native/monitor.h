@@ -82,6 +82,6 @@ void clients_welcome(void);
 void clients_hear(int number);
 /* What the container wrote, to who is attached. */
 void clients_show(char kind, const char *bytes, size_t size);
-void clients_tell_end(int status);
+void clients_tell_end(int status, int signal);
 
 #endif

@@ -31,10 +31,11 @@ void clients_show(char kind, const char *bytes, size_t size)
             drop(i);
 }
 
-void clients_tell_end(int status)
+void clients_tell_end(int status, int signal)
 {
-    char packet[5] = {'x'};
+    char packet[1 + 2 * sizeof(int)] = {'x'};
     memcpy(packet + 1, &status, sizeof status);
+    memcpy(packet + 1 + sizeof status, &signal, sizeof signal);
     for (int i = 0; i < the.clients_used; i++)
         send_to(&the.clients[i], packet, sizeof packet);
 }

@@ -13,6 +13,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("plan", type=int, help="descriptor of the plan, or of a cache's entry")
     parser.add_argument("outcome", type=int, help="descriptor of the outcome")
     parser.add_argument("--trace", action="store_true", help="print every step")
+    parser.add_argument("--by-signal", action="store_true", help="end as the command has")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -25,10 +26,13 @@ def main(args: argparse.Namespace) -> int:
     outcome = read_outcome(args.outcome, plan)
     program = native_executor()
     if program is not None and again.has_passed(plan, outcome):
-        become(program, plan, trace=args.trace)
+        become(program, plan, trace=args.trace, by_signal=args.by_signal)
     if args.trace:
         say_trace(plan, outcome)
-    return conclude(plan, outcome, launch.hint_context(plan))
+    status = conclude(plan, outcome, launch.hint_context(plan))
+    if args.by_signal:
+        launch.end_by_signal(outcome)
+    return status
 
 
 def _plan_bytes(fd: int) -> bytes:

@@ -179,6 +179,8 @@ def status(container: Container, health: _Health) -> str:
 
 
 def _as_data(container: Container, health: _Health) -> dict[str, object]:
+    from nsrun.kernel.abi import signal_name
+
     record = container.record
     return {
         "name": record.name,
@@ -194,6 +196,7 @@ def _as_data(container: Container, health: _Health) -> dict[str, object]:
         "started": container.started,
         "finished": container.finished,
         "exit_status": container.exit_status,
+        "signal": signal_name(container.signal) if container.signal else None,
         "out_of_memory": container.out_of_memory,
         "ports": list(record.ports),
         "addresses": list(record.addresses),

@@ -45,4 +45,7 @@ def main(args: argparse.Namespace) -> int:
     outcome = launch.replay_to_the_end(plan)
     if "T" in args.options:
         say_trace(plan, outcome)
-    return conclude(plan, outcome, launch.hint_context(plan))
+    status = conclude(plan, outcome, launch.hint_context(plan))
+    if args.monitor:
+        launch.end_by_signal(outcome)
+    return status

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import assert_never
 
 from nsrun.diag import Diagnostic, Severity
+from nsrun.kernel.abi import signal_name
 from nsrun.kernel.values import Call, Expect, Out, Str
 from nsrun.plan.model import MEMORY_LIMIT, Action, Placed, Plan
 from nsrun.plan.ops import Op, Spawn
@@ -292,14 +293,3 @@ def exit_text(status: int) -> str:
     if status > SIGNALLED:
         return f"signal {signal_name(status - SIGNALLED)}"
     return f"exit status {status}"
-
-
-def signal_name(number: int) -> str:
-    """``SIGTERM``, ``SIGRTMIN+3``, or the number itself without a name."""
-    low = int(signal.SIGRTMIN)
-    if low < number < int(signal.SIGRTMAX):
-        return f"SIGRTMIN+{number - low}"
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return str(number)

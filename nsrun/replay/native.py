@@ -37,9 +37,12 @@ class OutcomeError(Exception):
     """What is no outcome as the native executor writes it."""
 
 
-def become(program: str | int, plan: Plan, *, trace: bool = False) -> NoReturn:
+def become(
+    program: str | int, plan: Plan, *, trace: bool = False, by_signal: bool = False
+) -> NoReturn:
     """Replay ``plan`` in this process's place; ``program``: a path or a descriptor.
 
+    ``by_signal``: the process ends by the signal that has ended the command, not with 128+N.
     Raises OSError where the program cannot be executed.
 
     The plan goes along in a sealed-off file of its own (memfd_create(2)).
@@ -48,7 +51,8 @@ def become(program: str | int, plan: Plan, *, trace: bool = False) -> NoReturn:
     # What Python changed of the caller's dispositions is not the command's to inherit.
     for number in (signal.SIGPIPE, signal.SIGXFSZ, signal.SIGINT):
         signal.signal(number, signal.SIG_DFL)
-    os.execve(program, [NAME, str(fd), "t" if trace else "-"], os.environ)
+    options = ("t" if trace else "") + ("k" if by_signal else "")
+    os.execve(program, [NAME, str(fd), options or "-"], os.environ)
 
 
 def replay(program: str, plan: Plan, *, trace: bool = True) -> Outcome:

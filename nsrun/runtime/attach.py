@@ -6,7 +6,6 @@ import contextlib
 import os
 import select
 import signal
-import struct
 import sys
 import termios
 import tty
@@ -15,11 +14,10 @@ from types import FrameType
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.runtime import life, store
-from nsrun.runtime.control import Monitor
+from nsrun.runtime.control import Monitor, end_of
 from nsrun.runtime.store import Container
 
 _READ = 8192
-_INT = struct.Struct("=i")
 _DETACHED = 0
 
 
@@ -70,7 +68,7 @@ def _relay(container: Container, monitor: Monitor, keys: _Keys, stdin: bool) -> 
         if events & ~select.POLLOUT:
             kind, data = monitor.receive()
             if kind == "x":
-                return int(_INT.unpack(data)[0])
+                return end_of(data).status
             if not kind:
                 if not _again(container, monitor):
                     return _ended_meanwhile(container)

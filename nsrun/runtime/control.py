@@ -8,13 +8,29 @@ import select
 import signal
 import socket
 import struct
+from dataclasses import dataclass
 from types import TracebackType
 
 from nsrun.runtime.store import Container
 
 PACKET_MAX = 8193
 _INT = struct.Struct("=i")
+_END = struct.Struct("=ii")
 _WINDOW = struct.Struct("=HH")
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """``signal``: that ended the container's process, 0 for none."""
+
+    status: int
+    signal: int
+
+
+def end_of(packet: bytes) -> End:
+    """What follows the ``x`` of a monitor's last packet; one of an older nsrun has no signal."""
+    status, number = _END.unpack(packet[: _END.size].ljust(_END.size, b"\0"))
+    return End(status, number)
 
 
 class Monitor:
@@ -101,7 +117,7 @@ class Monitor:
         while poll.poll(None if timeout is None else timeout * 1000):
             kind, data = self.receive()
             if kind == "x":
-                return int(_INT.unpack(data)[0])
+                return end_of(data).status
             if not kind:
                 return -1
         return None

@@ -76,9 +76,14 @@ def die(container: Container) -> Event | None:
     """Its end as its folder tells it; None where it has not ended, or nobody knows how."""
     if container.exit_status is None or not container.started:
         return None
-    return of(
-        container.record, "die", container.finished, exitCode=str(container.exit_status)
-    )
+    known = how(container.exit_status, container.signal)
+    return of(container.record, "die", container.finished, **known)
+
+
+def how(status: int, number: int) -> dict[str, str]:
+    """The attributes of an end: the exit status; the signal that was it, 0 for none, as that of
+    a `kill` is told."""
+    return {"exitCode": str(status), **({"signal": str(number)} if number else {})}
 
 
 def oom(container: Container) -> Event | None:

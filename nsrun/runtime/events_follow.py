@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.runtime import events, store
-from nsrun.runtime.control import Monitor
+from nsrun.runtime.control import Monitor, end_of
 from nsrun.runtime.events import Event
 from nsrun.runtime.store import Container
 
@@ -124,9 +124,8 @@ class Follower:
             yield from self._settle(container.record.name, container.record.id)
             return
         # It has taken its folder away itself, and nobody else will write of it.
-        status = int.from_bytes(data, "little", signed=True)
-        record = container.record
-        yield from self._once(events.of(record, "die", exitCode=str(status)))
+        record, end = container.record, end_of(data)
+        yield from self._once(events.of(record, "die", **events.how(end.status, end.signal)))
         yield from self._once(events.of(record, "destroy"))
 
     def _settle(self, name: str, ident: str) -> Iterator[Event]:

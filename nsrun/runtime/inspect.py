@@ -8,6 +8,7 @@ import subprocess
 from typing import Any
 
 from nsrun.host import procfs
+from nsrun.kernel.abi import signal_name
 from nsrun.plan.launch import PROC_NAMES
 from nsrun.runtime.store import Container, Status, plan_needed
 
@@ -61,6 +62,7 @@ def _state(container: Container) -> dict[str, Any]:
         "Dead": status is Status.DEAD,
         "Pid": container.pid,
         "ExitCode": container.exit_status or 0,
+        "Signal": signal_name(container.signal) if container.signal else "",
         "Error": "its monitor was killed" if status is Status.DEAD else "",
         "StartedAt": _time(container.started),
         "FinishedAt": _time(container.finished),

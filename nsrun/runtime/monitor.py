@@ -25,6 +25,7 @@ from nsrun.runtime import store
 
 _LINE_MAX = 8192
 _INT = struct.Struct("=i")
+_END = struct.Struct("=ii")
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
 _VEOF = b"\x04"
 # More than a small file of the folder has.
@@ -310,19 +311,19 @@ class _Monitor:
 
     def end(self) -> NoReturn:
         code = self.launcher.wait()
-        status = code if code >= 0 else 128 - code
+        status, number = (code, 0) if code >= 0 else (128 - code, -code)
         while self.take("out") or self.take("err"):
             pass
         self.log.rest()
         self.log.close()
-        _write_file("exit", f"{status} {self.started} {time.time_ns()}\n")
+        _write_file("exit", f"{status} {self.started} {time.time_ns()} {number}\n")
         for name in ("pid", "notify", "socket"):
             with contextlib.suppress(OSError):
                 os.unlink(name)
         if self.removes and self.started:
             store.remove(os.getcwd())
         for client in self.clients.values():
-            self.send(client, b"x" + _INT.pack(status))
+            self.send(client, b"x" + _END.pack(status, number))
         self.tell_caller("end", status)
         os._exit(status)
 

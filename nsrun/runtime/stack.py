@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.runtime import detached, events, life, secrets, stack_store, store
-from nsrun.runtime.control import Monitor
+from nsrun.runtime.control import Monitor, end_of
 from nsrun.runtime.detached import Options, Starting
 from nsrun.runtime.health import Check
 from nsrun.runtime.logs import Reader
@@ -337,7 +337,7 @@ class Supervisor:
         self._show(kept)
         if kind in ("o", "e"):
             return
-        status = int.from_bytes(data, "little", signed=True) if kind == "x" else None
+        status = end_of(data).status if kind == "x" else None
         self._let_go(kept)
         found = store.load(os.path.join(store.folder(), kept.name))
         if status is None:

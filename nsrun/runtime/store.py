@@ -84,7 +84,8 @@ class Record:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
     """A record, and what its folder says now. ``pid`` 0, ``started`` and ``finished`` 0 (in
-    nanoseconds since 1970) and ``exit_status`` None where there is none."""
+    nanoseconds since 1970) and ``exit_status`` None where there is none. ``signal``: the one that
+    ended its process, 0 where none did, or an older nsrun has not written it down."""
 
     record: Record
     folder: str
@@ -93,6 +94,7 @@ class Container:
     started: int = 0
     finished: int = 0
     exit_status: int | None = None
+    signal: int = 0
 
     @property
     def out_of_memory(self) -> bool:
@@ -314,7 +316,7 @@ def load(place: str) -> Container | None:
         return None
     locked = is_locked(place)
     pid = _number(paths.read_file(os.path.join(place, "pid")))
-    status, started, finished = _end_of(paths.read_file(os.path.join(place, "exit")))
+    status, started, finished, number = _end_of(paths.read_file(os.path.join(place, "exit")))
     if locked and pid:
         started = _written(os.path.join(place, "pid"))
         state = Status.PAUSED if _is_paused(pid, record.name) else Status.RUNNING
@@ -328,6 +330,7 @@ def load(place: str) -> Container | None:
         started=started,
         finished=finished,
         exit_status=status,
+        signal=number,
     )
 
 
@@ -400,12 +403,16 @@ def _number(text: str | None) -> int:
     return int(word) if word.isdecimal() and word.isascii() and len(word) <= _DIGITS else 0
 
 
-def _end_of(text: str | None) -> tuple[int | None, int, int]:
-    """The exit status and the two times of the file `exit`; (None, 0, 0) of what is none."""
+def _end_of(text: str | None) -> tuple[int | None, int, int, int]:
+    """The exit status, the two times and the signal of the file `exit`; (None, 0, 0, 0) of what
+    is none. An older nsrun has written no signal."""
     words = (text or "").split()
-    if len(words) != 3 or not all(_ENDED.fullmatch(word) for word in words):
-        return None, 0, 0
-    return int(words[0]), int(words[1]), int(words[2])
+    if len(words) not in (3, 4) or not all(_ENDED.fullmatch(word) for word in words):
+        return None, 0, 0, 0
+    status, started, finished, number = (*map(int, words), 0)[:4]
+    # _NSIG of asm-generic/signal.h, and what an exit status is made of.
+    sound = number <= 64 and number in (0, status - 128)
+    return (status, started, finished, number) if sound else (None, 0, 0, 0)
 
 
 def _written(path: str) -> int:

@@ -230,7 +230,8 @@ def test_stop_says_that_process_1_ignores_its_signal(c: Containers) -> None:
     assert result.status == 0, str(result)
     assert "warning[NS604]: c does not handle SIGTERM and will be killed" in result.stderr
     assert "init: true" in result.stderr
-    assert c.ps()["c"]["exit_status"] == 137
+    # Its launcher has that to say, too, before it ends.
+    assert (c.ps()["c"]["exit_status"], c.ps()["c"]["signal"]) == (137, "SIGKILL")
 
 
 def test_with_init_it_ends_by_its_signal(c: Containers) -> None:
@@ -252,11 +253,31 @@ def test_kill(c: Containers) -> None:
     c.until_said("hup")
     c.ok("kill", "c")
     c.until_over()
-    assert c.ps()["c"]["exit_status"] == 137
+    assert (c.ps()["c"]["exit_status"], c.ps()["c"]["signal"]) == (137, "SIGKILL")
     result = c("kill", "c")
     assert result.status == 1
     assert "error[NS607]: the container c is not running" in result.stderr
     assert "NS002" in c("kill", "-s", "NOSUCH", "c").stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "signal"),
+    [
+        ("exit 137", 137, None),
+        ("kill -ABRT $$", 134, "SIGABRT"),
+        ("kill -40 $$", 168, "SIGRTMIN+6"),
+    ],
+)
+def test_a_signal_is_told_from_an_exit_status(
+    c: Containers, words: str, status: int, signal: str | None
+) -> None:
+    c.up(words, namespaces=["user", "mount"], mounts=[])
+    c.until_over()
+    one = c.ps()["c"]
+    assert (one["exit_status"], one["signal"]) == (status, signal)
+    (found,) = json.loads(c.ok("inspect", "c"))
+    assert found["State"]["Signal"] == (signal or "")
+    assert f"Exited ({status}) " in c.ok("ps", "-a")
 
 
 def test_wait_prints_the_exit_status(c: Containers) -> None:
@@ -377,7 +398,7 @@ def test_inspect(c: Containers) -> None:
     c.until_over()
     (found,) = json.loads(c.ok("inspect", "c"))
     assert found["State"]["Status"] == "exited"
-    assert found["State"]["ExitCode"] == 137
+    assert (found["State"]["ExitCode"], found["State"]["Signal"]) == (137, "SIGKILL")
     assert found["Namespaces"] == {}
 
 
@@ -415,7 +436,7 @@ def test_a_killed_launcher_ends_the_container(c: Containers) -> None:
     c.until_over()
     assert wait_for(lambda: is_dead(pid))
     one = c.ps()["c"]
-    assert (one["status"], one["exit_status"]) == ("exited", 137)
+    assert (one["status"], one["exit_status"], one["signal"]) == ("exited", 137, "SIGKILL")
 
 
 def test_a_pid_of_the_time_before_is_not_believed(c: Containers) -> None:

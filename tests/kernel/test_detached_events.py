@@ -69,7 +69,7 @@ def test_the_end_of_one_that_removes_itself(c: Containers) -> None:
         follow.communicate()
     happened = told("".join(lines), short)
     assert [a for a, _ in happened] == ["create", "start", "die", "destroy"]
-    assert happened[2][1]["exitCode"] == "137"
+    assert (happened[2][1]["exitCode"], happened[2][1]["signal"]) == ("137", "9")
 
 
 def test_no_end_is_made_up_for_a_killed_monitor(c: Containers) -> None:

@@ -56,6 +56,11 @@ def test_how_it_ended(place: Path) -> None:
     assert (found.status, found.exit_status, found.started, found.finished) == (
         Status.EXITED, 7, 11, 13,
     )  # fmt: skip
+    assert found.signal == 0
+    (place / "exit").write_text("137 11 13 9\n")
+    found = store.load(str(place))
+    assert found is not None
+    assert (found.exit_status, found.signal) == (137, 9)
 
 
 def test_while_it_runs(locked: Path) -> None:
@@ -81,7 +86,7 @@ def test_a_damaged_pid_is_none(locked: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "7", "7 11", "7 11 x", "7 11 13 17", "-1 2 3",
+    "text", ["", "7", "7 11", "7 11 x", "7 11 13 17", "193 1 1 65", "137 11 13 9 0", "-1 2 3",
              "\N{SUPERSCRIPT TWO} 1 1", "9" * 5000 + " 1 1"],
 )  # fmt: skip
 def test_a_damaged_end_is_none(place: Path, text: str) -> None:

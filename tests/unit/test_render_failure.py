@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nsrun.diag import CODES, Diagnostic
+from nsrun.kernel.abi import signal_name
 from nsrun.kernel.values import Bytes, Fmt, Int, Length, Out, Str, Strings
 from nsrun.plan.model import Action, Origin, Plan, Track
 from nsrun.plan.ops import Spawn
@@ -19,7 +20,6 @@ from nsrun.render.failure import (
     failure_diagnostic,
     no_explanation,
     outcome_diagnostics,
-    signal_name,
 )
 from nsrun.replay.outcome import Failure, Kind, Outcome, UndoFailure
 from tests.support import plans
