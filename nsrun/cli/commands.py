@@ -96,7 +96,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="up",
             summary="start a stack and keep it up, or change it to what its file says",
-            synopsis="[-d | --exit-code-from NAME] [--dry-run [--json]] [--keep] "
+            synopsis="[-d | --wait | --exit-code-from NAME] [--dry-run [--json]] [--keep] "
             f"[--profile NAME]... {_GIVEN} SPEC",
         ),
         Command(

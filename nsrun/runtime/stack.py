@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NoReturn
 
 from nsrun.diag import Diagnostic, NsrunError
@@ -27,8 +27,8 @@ from nsrun.runtime.stack_changes import Changes, joined, plan_changes
 from nsrun.runtime.stack_door import Answer, Door
 from nsrun.runtime.stack_down import Say, end, remove_volumes, take_down
 from nsrun.runtime.stack_member import BACKOFF, BACKOFF_MAX, STEADY, Kept, State
-from nsrun.runtime.stack_networks import bridges_of, start_networks
-from nsrun.runtime.stack_order import may_start, never
+from nsrun.runtime.stack_networks import bridges_of, network_name, start_networks
+from nsrun.runtime.stack_order import may_start, never, unwell
 from nsrun.runtime.stack_watched import joins, write_watched
 from nsrun.spec.stack import Stack
 
@@ -43,7 +43,8 @@ class Failed(Exception):
 class Supervisor:
     """``say`` is told of each change (a container's name, what became of it), ``report`` of what
     is wrong; ``output``, where it is given, of what containers write (name, stream, text).
-    ``words``: the command line that asks."""
+    ``words``: the command line that asks. ``thorough``: every healthcheck is waited for.
+    ``found``: the containers that were up already, as they are to be."""
 
     stack: Stack
     say: Say
@@ -56,6 +57,8 @@ class Supervisor:
     door: Door | None = None
     ending: bool = False
     yielding: bool = False
+    thorough: bool = False
+    found: frozenset[str] = frozenset()
     wakes: tuple[int, int] = (-1, -1)
     underway: tuple[Kept, Starting] | None = None
 
@@ -127,8 +130,14 @@ class Supervisor:
         wanted = {m.spec.name: m for m in self.stack.members}
         for name, member in wanted.items():
             self.kept[name] = Kept(member=member, joins=frozenset(joined(member, wanted)))
+        self.found = frozenset(changes.same)
+        known = stack_store.members(self.stack.name)
         for name in changes.same:
+            self.kept[name].restarts = known.get(name, {}).get("restarts", 0)
             self._adopt(self.kept[name])
+        if changes.same:
+            # Whoever asks is told that their health is looked at anew.
+            self.write_members()
         for name in changes.renamed:
             self._rename(self.kept[name])
         self._start_what_can()
@@ -458,16 +467,22 @@ class Supervisor:
         self.write_members()
 
     def _is_up(self) -> bool:
-        """Whether everything runs that can, or has ended; raises Failed where it never will."""
-        for kept in self.kept.values():
-            if kept.state is State.WAITING:
-                self._require_hope(kept)
-        return all(k.state is not State.WAITING for k in self.kept.values())
+        """Whether everything runs that can, or has ended, and all that it depends on is as it
+        should be, also of what ran before; raises Failed where it never will."""
+        everyone = self.kept.values()
+        up = True
+        for kept in everyone:
+            if kept.state is State.WAITING or (kept.name in self.found and kept.runs):
+                self._require_hope(never(kept, everyone, self.stack))
+                up = up and kept.runs and may_start(kept, everyone)
+            if self.thorough and kept.check is not None:
+                self._require_hope(unwell(kept, self.stack))
+                up = up and kept.healthy is True
+        return up
 
-    def _require_hope(self, kept: Kept) -> None:
-        found = never(kept, self.kept.values(), self.stack)
-        if found is not None:
-            self.report((found,))
+    def _require_hope(self, wrong: Diagnostic | None) -> None:
+        if wrong is not None:
+            self.report((wrong,))
             raise Failed
 
     # --- being asked -------------------------------------------------------------------------
@@ -528,12 +543,31 @@ class Supervisor:
         """Stop and remove everything, the last started first."""
         self.ending = True
         for kept in self.kept.values():
-            kept.again_at = None
-            if kept.check is not None:
-                kept.check.stop()
-                kept.check = None
-            self._let_go(kept)
+            self._forget(kept)
         take_down(self.stack.name, say or self.say)
+
+    def _forget(self, kept: Kept) -> None:
+        kept.again_at = None
+        if kept.check is not None:
+            kept.check.stop()
+            kept.check = None
+        self._let_go(kept)
+
+    def take_back(self) -> None:
+        """End what this one has made; what was there before goes on, and is kept as before."""
+        for kept in self.kept.values():
+            if kept.name not in self.found:
+                self._forget(kept)
+        self.kept = {name: kept for name, kept in self.kept.items() if name in self.found}
+        for container in stack_store.containers(self.stack.name)[::-1]:
+            name = container.record.name
+            if name not in self.found and name != network_name(self.stack.name):
+                end(container)
+                self.say(name, "removed")
+        members = tuple(m for m in self.stack.members if m.spec.name in self.found)
+        write_watched(replace(self.stack, members=members))
+        self.write_members()
+        self.leave_as_it_was()
 
     def close(self, *, remove: bool) -> None:
         """Give the lock back."""

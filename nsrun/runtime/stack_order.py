@@ -9,6 +9,7 @@ from collections.abc import Collection
 from nsrun.diag import Diagnostic
 from nsrun.runtime import store
 from nsrun.runtime.stack_member import Kept, State
+from nsrun.spec.path import key_path
 from nsrun.spec.stack import Condition, Stack
 
 _LINES_SHOWN = 10
@@ -62,11 +63,27 @@ def _hopeless(kept: Kept, condition: Condition) -> str:
     return ""
 
 
+def unwell(kept: Kept, stack: Stack) -> Diagnostic | None:
+    """NS609 where a container that is to be healthy is not."""
+    if not kept.runs:
+        reason = f"ended with exit status {kept.status}" if kept.state is State.EXITED else ""
+    else:
+        reason = "is not healthy" if kept.healthy is False else ""
+    path = key_path("containers", kept.member.service) + ".healthcheck"
+    return _diagnostic(f"{kept.name} {reason}", kept, path, stack) if reason else None
+
+
 def _why(kept: Kept, other: Kept, reason: str, path: str, stack: Stack) -> Diagnostic:
+    waits = kept.state is State.WAITING
+    what = "cannot start" if waits else "runs without what it depends on"
+    return _diagnostic(f"{kept.name} {what}: {other.name} {reason}", other, path, stack)
+
+
+def _diagnostic(summary: str, other: Kept, path: str, stack: Stack) -> Diagnostic:
     last = tuple(_last_lines(os.path.join(store.folder(), other.name)))
     return Diagnostic(
         code="NS609",
-        summary=f"{kept.name} cannot start: {other.name} {reason}",
+        summary=summary,
         span=stack.spans.get(path),
         path=path,
         notes=(f"the last lines of {other.name}:", *last) if last else (),

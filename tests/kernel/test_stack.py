@@ -8,6 +8,7 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -83,6 +84,66 @@ def test_an_unhealthy_one_is_told_with_its_last_words(stacks: Stacks) -> None:
     assert "error[NS609]: shop-web cannot start: shop-db is not healthy" in result.stderr
     assert "the disk is gone" in result.stderr
     assert stacks.ps() == {}
+
+
+@pytest.fixture
+def checked(area: Path) -> tuple[Path, dict[str, Any]]:
+    """A file, and containers of which one is healthy while the file says ``well``."""
+    word = area / "word"
+    word.write_text("well")
+    check = {"command": ["grep", "-q", "well", str(word)], "interval": "50ms", "retries": 100}
+    containers = {
+        "db": member(command="echo the disk is gone; sleep 60", healthcheck=check),
+        "web": member(depends_on={"db": {"condition": "healthy"}}),
+    }
+    return word, containers
+
+
+def test_up_of_a_running_stack_waits_as_that_of_a_new_one(
+    stacks: Stacks, checked: tuple[Path, dict[str, Any]]
+) -> None:
+    word, containers = checked
+    assert stacks.up(containers=containers).status == 0
+    before = {name: one["id"] for name, one in stacks.ps().items()}
+    word.write_text("not yet")
+    again = stacks.runner.start("up", "-d", stacks.write(containers=containers))
+    assert wait_for(lambda: stacks.ps()["shop-db"]["health"] == "starting")
+    assert again.poll() is None
+    word.write_text("well")
+    _, said = again.communicate(timeout=20)
+    assert again.returncode == 0 and "shop-db healthy" in said, said
+
+    # One that is not healthy any more is told of, and nothing that runs is ended for it; nor
+    # for a new one that does not start.
+    containers["db"]["healthcheck"]["retries"] = 1
+    word.write_text("no")
+    result = stacks.up(containers=containers)
+    assert result.status == 1
+    summary = "error[NS609]: shop-web runs without what it depends on: shop-db is not healthy"
+    assert summary in result.stderr and "the disk is gone" in result.stderr
+    word.write_text("well")
+    assert wait_for(lambda: stacks.ps()["shop-db"]["health"] == "healthy")
+    more = {**containers, "new": member(command=["nosuch"])}
+    assert stacks.up(containers=more).status == 1
+    assert {name: one["id"] for name, one in stacks.ps().items()} == before
+    assert wait_for(lambda: stacks.ps()["shop-db"]["health"] == "healthy")
+    assert stacks.up(containers=containers).status == 0
+
+
+def test_up_can_wait_for_every_healthcheck(
+    stacks: Stacks, checked: tuple[Path, dict[str, Any]]
+) -> None:
+    word, containers = checked
+    word.write_text("no")
+    containers["db"]["healthcheck"]["retries"] = 2
+    del containers["web"]["depends_on"]
+    file = stacks.write(containers=containers)
+    result = stacks.runner.run("up", "--wait", file)
+    assert result.status == 1 and "error[NS609]: shop-db is not healthy" in result.stderr
+    assert stacks.ps() == {}
+    word.write_text("well")
+    assert stacks.runner.run("up", "--wait", file).status == 0
+    assert stacks.ps()["shop-db"]["health"] == "healthy"
 
 
 def test_an_init_container_is_waited_for(stacks: Stacks, area: Path) -> None:
