@@ -5,13 +5,17 @@ A bind mount of /proc/PID/ns/TYPE holds a namespace without a process (namespace
 
 from __future__ import annotations
 
-from nsrun.kernel import abi, calls
+from nsrun.kernel import calls
+from nsrun.kernel.abi import MoveMountFlag, OpenFlag, OpenTreeFlag, UmountFlag
 from nsrun.kernel.facts import Facts, Kind
-from nsrun.kernel.values import Fmt, Reg
+from nsrun.kernel.values import Expect, Fmt, Reg
 from nsrun.plan.draft import Draft
 from nsrun.plan.launch import PROC_NAMES
 from nsrun.plan.model import UndoWhen
-from nsrun.plan.ops import Op
+
+_CLONE = OpenTreeFlag.OPEN_TREE_CLONE | OpenTreeFlag.OPEN_TREE_CLOEXEC
+_TO_DESCRIPTOR = MoveMountFlag.MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlag.MOVE_MOUNT_T_EMPTY_PATH
+_DETACH = UmountFlag.MNT_DETACH | UmountFlag.UMOUNT_NOFOLLOW
 
 
 def pin_namespaces(draft: Draft, facts: Facts, child: Reg) -> None:
@@ -32,29 +36,40 @@ def _pin(draft: Draft, facts: Facts, path: str, name: str, child: Reg, at: str) 
             at,
             f"let go of it first: nsrun unpin {path}",
         )
-    made = fact is not None and fact.kind is Kind.MISSING
-    fd = draft.reg("pin")
-    undo: list[Op] = [
-        calls.allow(
-            calls.umount2(path, abi.UmountFlag.MNT_DETACH | abi.UmountFlag.UMOUNT_NOFOLLOW),
-            accept=("EINVAL", "ENOENT"),
-        )
-    ]
-    if made:
-        oflags = abi.OpenFlag.O_CREAT | abi.OpenFlag.O_CLOEXEC | abi.OpenFlag.O_NOFOLLOW
-        draft.parent(
-            f"make {path}",
-            calls.openat(calls.CWD, path, oflags, 0o644, save=fd),
-            at=at,
-            undo=(calls.allow(calls.unlinkat(calls.CWD, path), accept=("ENOENT",)),),
-            undo_when=UndoWhen.FAILURE,
-        )
-        # An action of its own: one that fails half-way is not undone.
-        draft.parent(f"close {path}", calls.close(fd), at=at)
+    file = _file(draft, path, at, made=fact is not None and fact.kind is Kind.MISSING)
+    tree = draft.reg("pinned")
     draft.parent(
         f"keep the namespace on {path}",
-        calls.bind(Fmt(("/proc/", child, f"/ns/{name}")), path),
+        calls.open_tree(calls.CWD, Fmt(("/proc/", child, f"/ns/{name}")), _CLONE, save=tree),
+        calls.move_mount(tree, "", file, "", _TO_DESCRIPTOR),
+        calls.close(tree),
+        calls.close(file),
         at=at,
-        undo=tuple(undo),
+        undo=(calls.allow(calls.umount2(path, _DETACH), accept=("EINVAL", "ENOENT")),),
         undo_when=UndoWhen.FAILURE,
     )
+
+
+def _file(draft: Draft, path: str, at: str, *, made: bool) -> Reg:
+    """A descriptor of the file: in a folder that another user can write to, a symlink in its place
+    would have the namespace mounted on a file of the host's."""
+    fd = draft.reg("pin")
+    if not made:
+        place = OpenFlag.O_PATH | OpenFlag.O_NOFOLLOW | OpenFlag.O_CLOEXEC
+        regular = Expect(calls.STATX_MODE_AT, 2, calls.S_IFMT, 0o100000, "it is a regular file")
+        draft.parent(
+            f"open {path}",
+            calls.openat(calls.CWD, path, place, save=fd),
+            calls.statx(fd, regular),
+            at=at,
+        )
+        return fd
+    new = OpenFlag.O_CREAT | OpenFlag.O_EXCL | OpenFlag.O_NOFOLLOW | OpenFlag.O_CLOEXEC
+    draft.parent(
+        f"make {path}",
+        calls.openat(calls.CWD, path, new, 0o644, save=fd),
+        at=at,
+        undo=(calls.allow(calls.unlinkat(calls.CWD, path), accept=("ENOENT",)),),
+        undo_when=UndoWhen.FAILURE,
+    )
+    return fd

@@ -33,10 +33,15 @@ print(count)
 
 
 @contextmanager
-def swapping(one: Path | str, other: Path | str) -> Iterator[None]:
-    """A process that swaps two names all the time; they are as before afterwards."""
+def swapping(one: Path | str, other: Path | str, *, apart: bool = False) -> Iterator[None]:
+    """A process that swaps two names all the time; they are as before afterwards.
+
+    ``apart``: in a mount namespace of its own, where no mount keeps a name from being changed
+    (rename(2), EBUSY); as root.
+    """
+    own = ["unshare", "--mount", "--propagation", "private"] if apart else []
     with subprocess.Popen(
-        [sys.executable, "-I", "-S", "-c", _SWAP, str(one), str(other)],
+        [*own, sys.executable, "-I", "-S", "-c", _SWAP, str(one), str(other)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
