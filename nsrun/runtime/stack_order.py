@@ -9,7 +9,6 @@ from collections.abc import Collection
 from nsrun.diag import Diagnostic
 from nsrun.runtime import store
 from nsrun.runtime.stack_member import Kept, State
-from nsrun.spec.path import key_path
 from nsrun.spec.stack import Condition, Stack
 
 _LINES_SHOWN = 10
@@ -69,7 +68,7 @@ def unwell(kept: Kept, stack: Stack) -> Diagnostic | None:
         reason = f"ended with exit status {kept.status}" if kept.state is State.EXITED else ""
     else:
         reason = "is not healthy" if kept.healthy is False else ""
-    path = key_path("containers", kept.member.service) + ".healthcheck"
+    path = f"{kept.member.path}.healthcheck"
     return _diagnostic(f"{kept.name} {reason}", kept, path, stack) if reason else None
 
 

@@ -85,6 +85,30 @@ class Pool:
         raise Full
 
 
+# Where neither a bridge nor a container can have an address (RFC 6890, RFC 4291), and why.
+_NO_PLACE = tuple(
+    (ip_network(text), why)
+    for text, why in (
+        ("0.0.0.0/8", "these addresses mean a host that has none yet"),
+        ("127.0.0.0/8", "these addresses never leave a host"),
+        ("224.0.0.0/4", "these addresses are of groups, and no host's own"),
+        ("::/127", "these addresses never leave a host"),
+        ("fe80::/10", "each link has addresses of these by itself"),
+        ("ff00::/8", "these addresses are of groups, and no host's own"),
+    )
+)
+
+
+def unfit(subnet: Subnet) -> str:
+    """Why a network is none for containers, "" where it is one."""
+    if subnet.num_addresses < 4:
+        return "it has no room for a bridge and a container"
+    for other, why in _NO_PLACE:
+        if subnet.version == other.version and subnet.overlaps(other):
+            return why if subnet.subnet_of(other) else f"it has {other} in it: {why}"  # type: ignore[arg-type]
+    return ""
+
+
 def subnet_of(text: str) -> Subnet:
     """Raises ValueError for what is no network."""
     return ip_network(text)

@@ -101,9 +101,11 @@ class Secret:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Member:
-    """One container. ``service``: the name in the file; ``spec.name`` is that of the container."""
+    """One container. ``service``: the name in the file, ``path``: its place there; ``spec.name`` is
+    that of the container."""
 
     service: str
+    path: str = ""
     number: int
     spec: Spec
     depends_on: tuple[Dependency, ...] = ()

@@ -29,10 +29,16 @@ def depends_on(reading: Reading, service: Service, known: set[str]) -> tuple[Dep
             )  # fmt: skip
             continue
         found.append(Dependency(service=name, condition=Condition(condition), path=path))
-    for joined, path in (*_joined(service), *_peers(service)):
+    for joined, path in shared(service):
         if joined in known and joined not in [d.service for d in found]:
             found.append(Dependency(service=joined, condition=Condition.STARTED, path=path))
     return tuple(found)
+
+
+def shared(service: Service) -> Iterator[tuple[str, str]]:
+    """The containers whose namespaces it has to do with, each with the place that says it."""
+    yield from _joined(service)
+    yield from _peers(service)
 
 
 def _joined(service: Service) -> Iterator[tuple[str, str]]:

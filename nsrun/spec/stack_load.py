@@ -29,6 +29,7 @@ from nsrun.spec.stack_include import with_includes
 from nsrun.spec.stack_networks import networks_of, on_networks
 from nsrun.spec.stack_reading import Reading, Service
 from nsrun.spec.stack_secrets import check_definitions, with_secrets
+from nsrun.spec.stack_together import check_together
 from nsrun.spec.stack_volumes import volumes_of, with_volumes
 from nsrun.spec.tree import Tree, document_of, tree_of, without
 from nsrun.spec.units import parse_duration
@@ -122,6 +123,7 @@ def _read(reading: Reading) -> Stack | None:
         members += made
         secrets += kept
     members = on_networks(reading, members, found, networks, pools)
+    check_together(reading, found, chosen, members)
     # They are made when the stack comes up.
     made_up = [v.folder for v in volumes.values() if v.named] + [s.copy for s in secrets]
     _check(reading, members, made_up)
@@ -211,6 +213,7 @@ def _members(
     )
     common = Member(
         service=service.name,
+        path=service.path,
         number=0,
         spec=spec,
         depends_on=depends_on(reading, service, known),

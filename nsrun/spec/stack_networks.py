@@ -9,7 +9,7 @@ from ipaddress import ip_address, ip_network
 from types import MappingProxyType
 from typing import Any
 
-from nsrun.spec.ipam import Full, Pool, bridge_name, default_subnet, subnet_of
+from nsrun.spec.ipam import Full, Pool, bridge_name, default_subnet, subnet_of, unfit
 from nsrun.spec.model import (
     Interface,
     InterfaceAddress,
@@ -71,14 +71,16 @@ def _pools(reading: Reading, stack: str, name: str, path: str, value: dict[str, 
         place = item_path(place, index) if isinstance(given, list) else place
         try:
             subnet = subnet_of(str(word))
-            if subnet.num_addresses < 4:
-                raise ValueError
-        except ValueError:
+            why = unfit(subnet)
+        except ValueError as error:
+            why = "bits behind the prefix are set" if "host bits" in str(error) else "no network"
+        if why:
             reading.problem(
                 "NS203",
                 place,
                 f"{quote(str(word))} is no network for containers",
-                "write it as in `10.10.0.0/24`",
+                "write it as in `10.10.0.0/24`, or `fd00:10::/64`",
+                label=why,
             )
             continue
         if any(p.subnet.version == subnet.version for p in found):

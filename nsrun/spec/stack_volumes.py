@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from nsrun.spec.names import CONTAINER_NAME
 from nsrun.spec.path import item_path, key_path
 from nsrun.spec.stack import Volume
 from nsrun.spec.stack_reading import Reading, Service, close_match
@@ -43,7 +44,7 @@ def with_volumes(reading: Reading, service: Service, volumes: dict[str, Volume])
                     "NS318",
                     item_path(f"{service.path}.volumes", index),
                     f"there is no volume {quote(source)} in this stack",
-                    close_match(source, set(volumes)) or f"add `{source}: {{}}` to `volumes`",
+                    close_match(source, set(volumes)) or _instead(source),
                     span=item.span,
                 )
                 continue
@@ -53,3 +54,9 @@ def with_volumes(reading: Reading, service: Service, volumes: dict[str, Volume])
     items = [*((known.items if known is not None else None) or []), *mounts]
     added = Tree(span=given.span, key_span=given.key_span, items=items)
     return overlaid(service.tree, Tree(span=service.tree.span, entries={"mounts": added}))
+
+
+def _instead(source: str) -> str:
+    if CONTAINER_NAME.fullmatch(source) is None:
+        return f"a folder beside the file is `./{source}`" if "/" in source else ""
+    return f"add `{source}: {{}}` to `volumes`, or write `./{source}` for a folder beside the file"

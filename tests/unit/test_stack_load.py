@@ -150,7 +150,7 @@ def test_containers_come_after_what_they_depend_on(folder: Path) -> None:
     text = """
 containers:
   web: {command: x, depends_on: {db: {condition: healthy}, init: {condition: completed}}}
-  db: {command: x, depends_on: [init]}
+  db: {command: x, depends_on: [init], healthcheck: {command: x}}
   init: {command: x}
 """
     stack = loaded(folder, text)
@@ -265,6 +265,11 @@ def test_everybody_on_a_network_is_known_by_name(folder: Path) -> None:
         ("n: {subnet: 10.0.0.0/24}", "[m]", 3, "there is no network `m` in this stack"),
         ("n: {subnet: 10.0.0.1/24}", "[n]", 2, "`10.0.0.1/24` is no network for containers"),
         ("n: {subnet: 10.0.0.0/31}", "[n]", 2, "`10.0.0.0/31` is no network for containers"),
+        ("n: {subnet: 0.0.0.0/0}", "[n]", 2, "`0.0.0.0/0` is no network for containers"),
+        ("n: {subnet: 127.3.0.0/16}", "[n]", 2, "`127.3.0.0/16` is no network for containers"),
+        ("n: {subnet: 224.0.0.0/24}", "[n]", 2, "`224.0.0.0/24` is no network for containers"),
+        ("n: {subnet: 'fe80::/64'}", "[n]", 2, "`fe80::/64` is no network for containers"),
+        ("n: {subnet: 'fd00::/127'}", "[n]", 2, "`fd00::/127` is no network for containers"),
         ("n: {subnet: [10.0.0.0/24, 10.1.0.0/24]}", "[n]", 2, "a second IPv4 network"),
         ("n: {internal: true, masquerade: true}", "[n]", 2,
          "an internal network has no way out to translate addresses on"),
@@ -447,6 +452,79 @@ def test_what_is_wrong_with_a_secret(
     text = f"{definitions}\ncontainers: {{a: {{extends: ./base.yaml, {member}}}}}\n"
     found = errors(kept, text)
     assert [(at, c) for at, c, said in found if summary in said] == [(line, code)], found
+
+
+# --- together --------------------------------------------------------------------------------
+
+
+def published(*ports: str) -> str:
+    return f"{{extends: ./base.yaml, network: {{mode: none, ports: [{', '.join(ports)}]}}}}"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "line", "summary"),
+    [
+        ("{command: x, depends_on: [b]}", "{command: x, profiles: [p]}", 2,
+         "`b` is not brought up: it is of the profile p"),
+        ("{command: x, depends_on: [b]}", "{command: x, profiles: [p, q]}", 2,
+         "`b` is not brought up: it is of the profiles p, q"),
+        ("{command: x, namespaces: [{type: network, container: b}]}",
+         "{extends: ./base.yaml, profiles: [p]}", 2,
+         "`b` is not brought up: it is of the profile p"),
+        ("{command: x, depends_on: {b: {condition: healthy}}}", "{command: x}", 2,
+         "`b` has no healthcheck, which would say that it is healthy"),
+        ("{command: x, namespaces: [{type: network, container: b}]}",
+         "{extends: ./base.yaml, replicas: 2}", 2, "`b` stands for 2 containers"),
+        ("{command: x, namespaces: [{type: network, container: b}]}",
+         "{extends: ./base.yaml, replicas: 0}", 2, "`b` stands for 0 containers"),
+        ("{command: x, depends_on: [b]}", "{command: x, replicas: 0}", 0, ""),
+    ],
+)  # fmt: skip
+def test_what_waits_for_what_does_not_come(
+    folder: Path, first: str, second: str, line: int, summary: str
+) -> None:
+    text = f"containers:\n  a: {first}\n  b: {second}\n"
+    if line:
+        assert (line, "NS318", summary) in errors(folder, text)
+    else:
+        loaded(folder, text)
+
+
+def test_replicas_and_others_of_one_name(folder: Path) -> None:
+    text = "containers:\n  a: {command: x, replicas: 2}\n  a-2: {command: x}\n"
+    summary = "a second container `shop-a-2`, beside that of `a`"
+    assert errors(folder, text) == [(3, "NS318", summary)]
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "summary"),
+    [
+        (["'80:80'"], ["'80:81'"], "80/tcp"),
+        (["'80:80'"], ["'127.0.0.1:80:80'"], "80/tcp"),
+        (["'127.0.0.1:80:80'"], ["'80:80'"], "80/tcp"),
+        (["'10-90:10-90'"], ["'80-99:80-99'"], "80-99/tcp"),
+        (["'127.0.0.1:80:80'"], ["'127.0.0.2:80:80'"], ""),
+        (["'80:80'"], ["'80:80/udp'"], ""),
+        (["'10-79:10-79'"], ["'80:80'"], ""),
+    ],
+)
+def test_a_port_that_two_publish(
+    folder: Path, first: list[str], second: list[str], summary: str
+) -> None:
+    text = f"containers:\n  a: {published(*first)}\n  b: {published(*second)}\n"
+    text = text.replace("mode: none", "mode: user")
+    if not summary:
+        loaded(folder, text)
+        return
+    (found,) = errors(folder, text)
+    assert found[1:] == (
+        "NS318",
+        f"port {summary} of the host is published by "
+        + ("shop-a, too" if found[0] == 3 else "shop-b, too"),
+    )
+    # Alternatives, of which one is meant at a time, are none to `validate`.
+    other = text.replace("b: {", "b: {profiles: [p], ").replace("a: {", "a: {profiles: [q], ")
+    loaded(folder, other, all_profiles=True)
 
 
 # --- names -----------------------------------------------------------------------------------
