@@ -48,6 +48,7 @@ _ACTIONS: dict[str, SeccompAction] = {
     "SCMP_ACT_LOG": SeccompAction.SECCOMP_RET_LOG,
     NOTIFY: SeccompAction.SECCOMP_RET_USER_NOTIF,
 }
+_ALWAYS = SeccompWhen()
 _ALLOW = SeccompAction.SECCOMP_RET_ALLOW
 _REFUSE = SeccompAction.SECCOMP_RET_ERRNO | errno.EPERM
 _NO_SUCH_CALL = SeccompAction.SECCOMP_RET_ERRNO | errno.ENOSYS
@@ -108,7 +109,7 @@ def confinement(
         )  # fmt: skip
         return None
     if isinstance(wanted, SeccompProfile):
-        rules = _counting(wanted.rules, facts, held)
+        rules = _settled(_counting(wanted.rules, facts, held))
         _refuse_contradictions(draft, rules)
         filter_ = _of_profile(wanted, rules, facts)
         flags = sum(int(SeccompFlag[name]) for name in wanted.flags)
@@ -262,6 +263,24 @@ def _counting(
         for rule in rules
         if _includes(rule.includes, facts, held) and not _excludes(rule.excludes, facts, held)
     )
+
+
+def _settled(rules: tuple[SeccompRule, ...]) -> tuple[SeccompRule, ...]:
+    """The rules without what an earlier one has settled, for those with docker's conditions.
+
+    The profile that podman ships allows setns to all, and refuses it further down to who has not
+    CAP_SYS_ADMIN: libseccomp keeps the first, and so everything that reads this profile.
+    """
+    whole: set[str] = set()
+    found = []
+    for rule in rules:
+        if rule.includes != _ALWAYS or rule.excludes != _ALWAYS:
+            kept = tuple(name for name in rule.names if name not in whole)
+            rule = dataclasses.replace(rule, names=kept)
+        if not rule.arguments:
+            whole.update(rule.names)
+        found.append(rule)
+    return tuple(found)
 
 
 def _includes(when: SeccompWhen, facts: Facts, held: frozenset[int]) -> bool:

@@ -356,6 +356,15 @@ def test_conditions_of_docker(condition: str, counts: bool) -> None:
     assert bpf.call(filter_in(PROFILE + rule), "open") == (ALLOW if counts else EPERM)
 
 
+@pytest.mark.parametrize("rest", ["", ", args: [{index: 0, value: 1, op: SCMP_CMP_EQ}]"])
+def test_the_first_rule_counts_in_the_profile_of_podman(rest: str) -> None:
+    """It allows setns to all, then refuses it without CAP_SYS_ADMIN; libseccomp keeps the first."""
+    rule = f"{{names: [read, mkdirat], action: SCMP_ACT_ERRNO, errnoRet: 5{rest}, "
+    made = filter_in(f"{PROFILE}    - {rule}excludes: {{caps: [CAP_SYS_ADMIN]}}}}\n")
+    assert bpf.call(made, "read", 1) == ALLOW
+    assert bpf.call(made, "mkdirat", 1) == bpf.ERRNO | 5
+
+
 def test_the_filter_is_the_last_before_the_command() -> None:
     plan = plan_text("command: [/bin/true]\nnamespaces: [user]\nseccomp: default\n")
     last = [placed.op for placed in plan.track(Track.CHILD)][-2:]
