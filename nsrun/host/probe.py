@@ -90,7 +90,7 @@ def _namespace(kind: str) -> Feature:
 
 
 def _tried(trial: Callable[[], object]) -> str:
-    """"" where the trial works in a child of its own, else the error's name."""
+    """ "" where the trial works in a child of its own, else the error's name."""
     pid = os.fork()
     if pid == 0:
         status = 0
@@ -137,7 +137,9 @@ def _openat2() -> int:
 
 
 def _mount_setattr() -> int:
-    tree = syscall("open_tree", AT_FDCWD, b"/", os.O_CLOEXEC | 1)
+    # OPEN_TREE_CLONE and AT_RECURSIVE: in a user namespace's own mount namespace the mounts below
+    # are locked to /, and a copy of it alone is EINVAL (fs/namespace.c: has_locked_children()).
+    tree = syscall("open_tree", AT_FDCWD, b"/", os.O_CLOEXEC | 0x1 | 0x8000)
     attr = struct.pack("=QQQQ", 1, 0, 0, 0)
     return syscall("mount_setattr", tree, b"", 0x1000, attr, len(attr))
 

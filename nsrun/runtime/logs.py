@@ -41,6 +41,10 @@ class Chosen:
         time = line.time[:_MICROSECONDS]
         return time >= self.since and (not self.until or time <= self.until)
 
+    def is_over(self) -> bool:
+        """Whether nothing more is wanted that comes from now on."""
+        return bool(self.until) and moment("0s") > self.until
+
 
 def moment(text: str | None) -> str:
     """A time as the log has it, of ``10m`` (ago), seconds since 1970 or RFC 3339; "" for None.
@@ -88,7 +92,7 @@ def show(container: Container, chosen: Chosen, *, follow: bool) -> None:
 
 def _show(container: Container, chosen: Chosen, reader: Reader, follow: bool) -> None:
     # Before the first look: what comes between the two is seen by it.
-    monitor = _monitor(container) if follow else None
+    monitor = _monitor(container) if follow and not chosen.is_over() else None
     lines: Iterator[Line] | deque[Line] = (line for line in reader.new() if chosen.wants(line))
     if chosen.tail is not None:
         lines = deque(lines, maxlen=max(chosen.tail, 0))
@@ -98,7 +102,7 @@ def _show(container: Container, chosen: Chosen, reader: Reader, follow: bool) ->
     while monitor is not None:
         with monitor:
             kind, _ = monitor.receive()
-            while kind not in ("x", ""):
+            while kind not in ("x", "") and not chosen.is_over():
                 _print_new(reader, container, chosen)
                 kind, _ = monitor.receive()
         # Who reads slowly is left behind by the monitor, which has no time to wait.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -20,7 +22,8 @@ class Use:
 
     In bytes: ``memory``, as its control group counts it, else what is resident; ``memory_limit``,
     None without one; ``read`` and ``written`` by block devices, None where no group counts it;
-    ``received`` and ``sent`` by all interfaces but lo.
+    ``received`` and ``sent`` by all interfaces but lo, None where the network is the caller's: what
+    it has moved says nothing of the container.
     """
 
     name: str
@@ -28,8 +31,8 @@ class Use:
     cpu: float
     memory: int
     processes: int
-    received: int
-    sent: int
+    received: int | None
+    sent: int | None
     memory_limit: int | None = None
     read: int | None = None
     written: int | None = None
@@ -45,11 +48,12 @@ class Use:
             _size(self.memory)
             + (f" / {_size(self.memory_limit)}" if self.memory_limit is not None else ""),
             str(self.processes),
-            _size(self.received),
-            _size(self.sent),
-            "-" if self.read is None else _size(self.read),
-            "-" if self.written is None else _size(self.written),
+            *map(_known, (self.received, self.sent, self.read, self.written)),
         )
+
+
+def _known(value: int | None) -> str:
+    return "-" if value is None else _size(value)
 
 
 def _size(value: int) -> str:
@@ -108,8 +112,11 @@ def _look(container: Container) -> groups.Use:
     )
 
 
-def _moved(pid: int) -> tuple[int, int]:
+def _moved(pid: int) -> tuple[int, int] | tuple[None, None]:
     """proc_pid_net(5): /proc/PID/net/dev, bytes received and sent."""
+    with contextlib.suppress(OSError):
+        if os.path.samefile(f"/proc/{pid}/ns/net", "/proc/self/ns/net"):
+            return None, None
     received = sent = 0
     for line in (paths.read_file(f"/proc/{pid}/net/dev") or "").splitlines()[2:]:
         name, _, rest = line.partition(":")

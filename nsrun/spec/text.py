@@ -13,6 +13,8 @@ from nsrun.diag import Diagnostic, NsrunError, Span
 from nsrun.spec.words import quote_path
 
 MAX_BYTES = 1 << 20
+# Of a folder, among which the one that was meant is looked for.
+_NAMES_MAX = 1000
 
 # What YAML 1.2 calls printable, less the breaks U+0085, U+2028 and U+2029: the libraries
 # count them as ends of lines and editors do not, so every later position would be wrong.
@@ -65,8 +67,14 @@ def _open(path: str, code: str, span: Span | None, regular: bool) -> int:
         fd = os.open(path, flags)
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "the name holds a NUL character"
-        missing = code != "NS001" and isinstance(error, FileNotFoundError)
-        raise _unreadable(path, "NS305" if missing else code, span, str(reason)) from None
+        missing = isinstance(error, FileNotFoundError)
+        raise _unreadable(
+            path,
+            "NS305" if missing and code != "NS001" else code,
+            span,
+            str(reason),
+            _near(path) if missing else (),
+        ) from None
     mode = os.fstat(fd).st_mode
     readable = stat.S_ISREG(mode) or (not regular and (stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)))
     if not readable:
@@ -76,9 +84,24 @@ def _open(path: str, code: str, span: Span | None, regular: bool) -> int:
     return fd
 
 
-def _unreadable(path: str, code: str, span: Span | None, reason: str) -> NsrunError:
+def _near(path: str) -> tuple[str, ...]:
+    """The file of that folder that was meant, where a name is near."""
+    import difflib
+
+    folder, name = os.path.split(path)
+    try:
+        names = os.listdir(folder or ".")[:_NAMES_MAX]
+    except OSError:
+        return ()
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.85)
+    return tuple(f"did you mean {quote_path(os.path.join(folder, one))}?" for one in close)
+
+
+def _unreadable(
+    path: str, code: str, span: Span | None, reason: str, help_: tuple[str, ...] = ()
+) -> NsrunError:
     summary = f"cannot read {quote_path(path)}: {reason[:1].lower()}{reason[1:]}"
-    return NsrunError(Diagnostic(code=code, summary=summary, span=span))
+    return NsrunError(Diagnostic(code=code, summary=summary, span=span, help=help_))
 
 
 def read_bytes(

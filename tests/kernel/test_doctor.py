@@ -224,3 +224,7 @@ def test_the_machine_alone(box: Box) -> None:
     named = {row["name"] for row in data["features"]}
     assert {"user namespace", "overlay", "subordinate ids"} <= named
     assert all(row["name"] in table for row in data["features"])
+    # Every plan makes these calls, and a plan runs here.
+    needed = {"openat2", "fsopen of tmpfs", "mount_setattr", "close_range", "pidfd_open"}
+    assert needed <= {row["name"] for row in data["features"] if row["ok"]}
+    box.run("true", namespaces=["user", "mount"])

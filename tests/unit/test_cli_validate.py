@@ -162,3 +162,19 @@ def test_the_standard_input_can_be_a_spec(
         os.close(kept)
         os.close(descriptor)
     assert capsys.readouterr().out == "-: valid\n"
+
+
+def test_a_misspelt_file_is_pointed_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "web.yaml").write_text("command: [/bin/true]\n")
+    monkeypatch.chdir(tmp_path)
+    for word, says in (
+        ("web.yml", "`web.yaml`"),
+        (f"{tmp_path}/wep.yaml", f"`{tmp_path}/web.yaml`"),
+    ):
+        assert cli.carry_out(["validate", word]) == 1
+        assert f"= try: did you mean {says}?" in capsys.readouterr().err
+    for word in ("db.yaml", "none/web.yml", "."):
+        assert cli.carry_out(["validate", word]) == 1
+        assert "did you mean" not in capsys.readouterr().err

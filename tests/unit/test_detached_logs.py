@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from nsrun.diag import NsrunError
 from nsrun.runtime import logs, monitor, store
 from nsrun.runtime.logs import Chosen, Reader, moment
-from nsrun.runtime.store import Line
+from nsrun.runtime.store import Container, Line, Record, Status
 from tests.support.detached import lines_of
 
 NOW = 1_800_000_000.5
@@ -242,3 +242,19 @@ def test_a_folder_that_is_gone(folder: Path) -> None:
 def test_damaged_lines(text: str) -> None:
     assert store.line_of(text).text == ""
     assert logs.Chosen().wants(store.line_of(text))
+
+
+@pytest.mark.parametrize(("until", "follows"), [("1s", False), ("2100-01-01T00:00:00Z", True)])
+def test_nothing_is_followed_beyond_its_last_moment(
+    until: str, follows: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def ended(container: Container) -> None:
+        asked.append(container.folder)
+
+    monkeypatch.setattr(logs, "_monitor", ended)
+    record = Record(id="a", name="web", spec="/x", sha256="", command=("x",), created=1)
+    container = Container(record=record, folder=str(tmp_path), status=Status.RUNNING)
+    logs.show(container, Chosen(until=moment(until)), follow=True)
+    assert bool(asked) == follows
