@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.host import cgroups, procfs
@@ -15,6 +15,8 @@ from nsrun.plan.cgroup_limits import group_name
 from nsrun.plan.model import Plan
 from nsrun.runtime.store import Container
 from nsrun.spec.model import Resources, Spec
+
+_UNLIMITED = 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +35,8 @@ def plan_for(container: Container, resources: Resources) -> Update:
         raise NsrunError(
             Diagnostic(code="NS605", summary=f"{name} does not run, and holds no resources")
         )
+    folders = tuple(_own(container))
+    resources = with_memory(resources, folders)
     spec = Spec(
         name=name,
         file=container.record.spec,
@@ -40,11 +44,32 @@ def plan_for(container: Container, resources: Resources) -> Update:
         resources=resources,
     )
     facts = gather(Query(cgroups=True))
-    folders = tuple(_own(container))
     limits = update.limited_files(spec, facts, folders)
     before = {path: text.strip() for path in limits if (text := procfs.read(path)) is not None}
     plan = update.plan_update(spec, facts, folders, before)
     return Update(plan=plan, limits=limits)
+
+
+def with_memory(resources: Resources, folders: tuple[str, ...]) -> Resources:
+    """With both of memory and swap where one is to change and a group in ``folders`` limits both.
+
+    Version 1 limits the sum: without this a smaller memory would give more swap, and a larger one
+    be refused. What is not to change stays what it is.
+    """
+    if (resources.memory is None) == (resources.memory_swap is None):
+        return resources
+    for folder in folders:
+        memory, both = (
+            procfs.read(f"{folder}/{file}")
+            for file in ("memory.limit_in_bytes", "memory.memsw.limit_in_bytes")
+        )
+        # No limit is the largest number of pages that a long can count (mm/page_counter.h).
+        if memory is None or both is None or int(both) >= _UNLIMITED:
+            continue
+        if resources.memory is None:
+            return replace(resources, memory=int(memory))
+        return replace(resources, memory_swap=int(both) - int(memory))
+    return resources
 
 
 def _own(container: Container) -> list[str]:
