@@ -7,31 +7,57 @@ from __future__ import annotations
 
 import json
 import os.path
+from collections.abc import Iterator
 
 from nsrun.kernel.facts import Facts
 from nsrun.kernel.values import Fmt, Reg, Str
 from nsrun.plan.draft import Draft
 from nsrun.plan.ops import Op, Spawn
-from nsrun.spec.model import Hook
+from nsrun.spec.model import Hook, Spec
 
 
-def run_hooks(
-    draft: Draft, facts: Facts, stage: str, hooks: tuple[Hook, ...], child: Reg
-) -> None:
+def run_hooks(draft: Draft, facts: Facts, stage: str, hooks: tuple[Hook, ...], child: Reg) -> None:
     """The hooks of ``prestart`` (status created) or ``poststart`` (status running)."""
     status = "created" if stage == "prestart" else "running"
     for number, hook in enumerate(hooks):
+        at = f"hooks.{stage}[{number}]"
+        _keep_out_of_reach(draft, facts, hook, at)
         draft.parent(
-            f"run the {stage} hook {hook.path}",
-            _spawn(draft, facts, hook, status, child),
-            at=f"hooks.{stage}[{number}]",
+            f"run the {stage} hook {hook.path}", _spawn(draft, facts, hook, status, child), at=at
         )
 
 
 def when_stopped(draft: Draft, facts: Facts, child: Reg) -> tuple[Op, ...]:
     """The ``poststop`` hooks: they run at the end, however the run ends."""
     hooks = draft.spec.hooks.poststop
+    for number, hook in enumerate(hooks):
+        _keep_out_of_reach(draft, facts, hook, f"hooks.poststop[{number}]")
     return tuple(_spawn(draft, facts, hook, "stopped", child) for hook in hooks)
+
+
+def _keep_out_of_reach(draft: Draft, facts: Facts, hook: Hook, at: str) -> None:
+    """A hook runs with the caller's rights: the container must not be able to write it anew."""
+    path = os.path.normpath(os.path.join(facts.cwd, hook.path))
+    for folder in _written(draft.spec):
+        if f"{path}/".startswith(f"{folder.rstrip('/')}/"):
+            draft.refuse(
+                "NS318",
+                f"the container could write to its own hook {hook.path}",
+                at,
+                "keep the program outside of what the container may write to",
+                why=f"it runs with the caller's rights, and is in {folder}",
+            )
+
+
+def _written(spec: Spec) -> Iterator[str]:
+    """The folders and files of the host that the spec lets the container write to, but for a spec
+    that leaves it in the caller's own root."""
+    root = spec.rootfs
+    if root is not None and not root.readonly and root.overlay is None:
+        yield root.path
+    for mount in spec.mounts:
+        if mount.type == "bind" and not {"ro", "rro"} & set(mount.options):
+            yield os.path.normpath(mount.source)
 
 
 def _spawn(draft: Draft, facts: Facts, hook: Hook, status: str, child: Reg) -> Spawn:

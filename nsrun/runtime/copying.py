@@ -163,6 +163,9 @@ def _make(
             file.truncate(0)
             _fill(tar, member, file)
         return
+    if not (member.isreg() or member.issym() or member.islnk()):
+        # A device or a FIFO is not made, and takes no file's place.
+        return
     with contextlib.suppress(FileNotFoundError):
         os.unlink(name, dir_fd=folder)
     if member.isreg():

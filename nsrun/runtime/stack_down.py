@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 
 from nsrun.diag import Diagnostic, NsrunError
+from nsrun.host import trees
 from nsrun.runtime import events, life, stack_store
 from nsrun.runtime.store import Container
 
@@ -41,12 +42,10 @@ def end(container: Container) -> None:
 
 def remove_volumes(name: str) -> None:
     """The folders that nsrun has made for a stack, with all that is in them."""
-    import shutil
-
     known = stack_store.record(name) or {}
     for folder in known.get("volumes", ()):
-        shutil.rmtree(folder, ignore_errors=True)
         with contextlib.suppress(OSError):
+            trees.remove(folder)
             os.rmdir(os.path.dirname(folder))
 
 

@@ -93,3 +93,47 @@ def test_an_archive_that_leads_elsewhere(c: Containers, tmp_path: Path) -> None:
         )  # fmt: skip
         assert done.returncode == 1
         assert not (inside / planted).exists()
+
+
+def _member(name: str, kind: bytes, link: str = "") -> tarfile.TarInfo:
+    made = tarfile.TarInfo(name)
+    made.type, made.linkname, made.devmajor, made.devminor, made.mode = kind, link, 1, 3, 0o6755
+    return made
+
+
+def test_an_archive_makes_no_devices_and_links_nothing_of_outside(
+    c: Containers, tmp_path: Path
+) -> None:
+    """`nsrun cp - c:` and out again: devices and FIFOs take no file's place, a hard link stays
+    within, an absolute name is one below, and the set-id bits of another are no one's outside."""
+    c.up("mkdir /tmp/d; echo own >/tmp/d/file; echo up; sleep 60", mounts=MOUNTS)
+    c.until_said("up")
+    inside = Path(f"/proc/{c.pid()}/root/tmp/d")
+
+    def sent(*members: tarfile.TarInfo) -> int:
+        made = io.BytesIO()
+        with tarfile.open(fileobj=made, mode="w") as tar:
+            for one in members:
+                tar.addfile(one)
+        if members[0].isfifo() and not (tmp_path / "file").exists():
+            made.seek(0)
+            with tarfile.open(fileobj=made) as tar:
+                tar.extraction_filter = lambda member, _path: member
+                tar.extractall(tmp_path)
+        return subprocess.run(
+            c.runner.argv("cp", "-", "c:/tmp/d"), input=made.getvalue(),
+            env=c.runner.environment(), capture_output=True, check=False,
+        ).returncode  # fmt: skip
+
+    sent(_member("file", tarfile.FIFOTYPE))
+    assert (tmp_path / "file").is_fifo(), "the control: tar's own way puts it there"
+    for kind in (tarfile.FIFOTYPE, tarfile.CHRTYPE, tarfile.BLKTYPE):
+        sent(_member("file", kind), _member("new", kind))
+    assert (inside / "file").read_text() == "own\n"
+    for target in ("../../etc/passwd", "/etc/passwd", "/proc/self/exe"):
+        assert sent(_member("hard", tarfile.LNKTYPE, target)) != 0
+    assert sent(_member("/absolute", tarfile.REGTYPE)) == 0
+    assert sorted(path.name for path in inside.iterdir()) == ["absolute", "file"]
+    out = c.box.folder_of_user("out")
+    c.ok("cp", "c:/tmp/d/absolute", str(out))
+    assert (out / "absolute").stat().st_mode & 0o7777 == 0o755
