@@ -183,7 +183,8 @@ def _foreground(args: argparse.Namespace, stack: Stack, decisive: str | None) ->
     status = 0
     try:
         supervisor.up(changes)
-        while not supervisor.ending and not supervisor.is_over(decisive):
+        # Of no container there is nothing to keep up: all have `replicas: 0`.
+        while supervisor.kept and not supervisor.ending and not supervisor.is_over(decisive):
             supervisor.keep_once()
         if decisive is not None:
             ended = supervisor.kept[decisive].status if supervisor.is_over(decisive) else None

@@ -27,6 +27,7 @@ from nsrun.spec.model import (
     Port,
     Route,
 )
+from nsrun.spec.names import is_interface_name
 from nsrun.spec.path import item_path, key_path
 from nsrun.spec.reader import Reader, Value
 from nsrun.spec.words import quote
@@ -43,8 +44,6 @@ _PORT = re.compile(
 )
 _PORT_HELP = "write [ADDRESS:]HOST:CONTAINER[/tcp|/udp], as in `127.0.0.1:8080:80/tcp`"
 _PORT_HELP_IPV6 = "write an IPv6 address in brackets, as in `[::1]:8080:80`"
-# dev_valid_name() of net/core/dev.c; what is not ASCII it takes as bytes, tools do not.
-_BAD_IN_NAME = re.compile(r"[\s/:]|[^\x21-\x7e]")
 # sysctl_dev_name_is_allowed() of linux/netdevice.h: they are folders of net.ipv4.conf.
 _TAKEN = ("all", "default")
 # What ends a word, begins a comment, or is no character that a terminal shows.
@@ -128,7 +127,7 @@ def _name(reader: Reader, value: Value, path: str) -> str:
             f"{quote(text)} cannot be an interface's name",
             label=f"net.ipv4.conf.{text} is about every interface",
         )
-    elif text in (".", "..") or len(text) > 15 or _BAD_IN_NAME.search(text):
+    elif not is_interface_name(text):
         reader.problem(
             "NS316",
             path,

@@ -20,6 +20,8 @@ SIGNALS = tuple(signal.Signals.__members__)
 CONTAINER_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9_.-]{0,63}")
 VARIABLE_NAME = re.compile(r"[^=\x00-\x1f\x7f]+")
 USER_NAME = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9_.@-]*\$?")
+# dev_valid_name() of net/core/dev.c; what is not ASCII it takes as bytes, tools do not.
+_BAD_IN_NAME = re.compile(r"[\s/:]|[^\x21-\x7e]")
 SYSCTL_NAME = re.compile(r"[a-z0-9_]+(?:\.[a-zA-Z0-9_-]+)+")
 
 _IPC = {
@@ -88,3 +90,8 @@ def nearest(word: str, known: Iterable[str]) -> str:
     for short, full in names.items():
         found = found.replace(f"`{short}`", f"`{full}`")
     return found
+
+
+def is_interface_name(text: str) -> bool:
+    """Whether the kernel takes it, dev_valid_name(): at most 15, no space, slash or colon."""
+    return text not in ("", ".", "..") and len(text) <= 15 and not _BAD_IN_NAME.search(text)

@@ -27,6 +27,8 @@ SYNONYMS = {
     "nonewprivileges": "no_new_privileges", "working_dir": "cwd",
     "readonlypaths": "readonly_paths", "oomscoreadj": "oom_score_adj", "workdir": "cwd",
     "uidmappings": "idmap", "gidmappings": "idmap", "stop_grace_period": "stop_timeout",
+    "test": "command", "unless-stopped": "always", "service_started": "started",
+    "service_healthy": "healthy", "service_completed_successfully": "completed",
     "max-size": "max_size", "max-file": "max_files", "max_file": "max_files",
 }  # fmt: skip
 # What a container of docker-compose has as a key, and where a container of nsrun has it.

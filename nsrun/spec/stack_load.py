@@ -100,7 +100,11 @@ def extended(document: Document, inputs: Inputs, included: Mapping[str, Inputs])
 
 def _read(reading: Reading) -> Stack | None:
     document = reading.document
-    reading.report.extend(validate(document))
+    wrong = validate(document)
+    if reading.report.diagnostics or any(d.path.startswith("include") for d in wrong):
+        # What is missing may be in the file that cannot be included.
+        wrong = [d for d in wrong if d.path]
+    reading.report.extend(wrong)
     if any(d.is_error for d in reading.report.diagnostics):
         return None
     data: dict[str, Any] = document.data if isinstance(document.data, dict) else {}
@@ -115,6 +119,7 @@ def _read(reading: Reading) -> Stack | None:
     if not _are_few(reading, found):
         return None
     chosen = [s for s in found if _is_chosen(reading, s) and not s.broken]
+    _require_some(reading, found, chosen)
     known = {s.name for s in found}
     members: list[Member] = []
     secrets: list[Secret] = []
@@ -185,6 +190,19 @@ def _check(reading: Reading, members: list[Member], later: list[str]) -> None:
             d
             for d in check(member.spec)
             if d.code != "NS305" or not any(folder in d.summary for folder in made)
+        )
+
+
+def _require_some(reading: Reading, found: list[Service], chosen: list[Service]) -> None:
+    profiles = sorted({str(name) for s in found for name in s.data.get("profiles") or ()})
+    if profiles and not chosen and not any(s.broken for s in found):
+        reading.problem(
+            "NS318",
+            "containers",
+            "no container is brought up: all are of profiles, and none of these is asked for",
+            f"nsrun up --profile {profiles[0]}",
+            f"there are {', '.join(profiles)}" if len(profiles) > 1 else "",
+            key=True,
         )
 
 
@@ -273,6 +291,14 @@ def _healthcheck(reading: Reading, service: Service, document: Document) -> Heal
         for key in ("interval", "timeout", "start_period")
         if key in given
     }
+    for key, time in times.items():
+        if not time and key != "start_period":
+            reading.problem(
+                "NS203",
+                f"{service.path}.healthcheck.{key}",
+                f"`{key}` of a healthcheck is more than nothing",
+                "as in `10s`",
+            )
     command = given["command"]
     reader = Reader(document, "/")
     words = (

@@ -21,6 +21,7 @@ from nsrun.spec.model import (
     Route,
     Spec,
 )
+from nsrun.spec.names import is_interface_name
 from nsrun.spec.path import item_path, key_path
 from nsrun.spec.stack import Member, StackNetwork
 from nsrun.spec.stack_reading import Reading, Service, close_match
@@ -38,6 +39,10 @@ def networks_of(
         path, value = key_path("networks", name), value or {}
         pools[name] = _pools(reading, stack, name, path, value)
         external = value.get("external")
+        if isinstance(external, str) and not is_interface_name(external):
+            reading.problem(
+                "NS316", f"{path}.external", f"{quote(external)} cannot be an interface's name"
+            )
         networks[name] = StackNetwork(
             name=name,
             path=path,
@@ -191,6 +196,8 @@ def _fixed(
     if pool is None:
         subnets = ", ".join(str(p.subnet) for p in pools)
         reading.problem("NS318", place, f"{address} is no address for a container in {subnets}")
+    elif any(other.version == address.version for other in found):
+        reading.problem("NS318", place, f"a second IPv{address.version} address on one network")
     elif not pool.is_free(address):
         reading.problem("NS318", place, f"{address} is taken", label="by the bridge, or another")
     else:

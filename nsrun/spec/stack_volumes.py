@@ -38,6 +38,15 @@ def with_volumes(reading: Reading, service: Service, volumes: dict[str, Volume])
     for index, item in enumerate(given.items):
         text = str(item.value)
         source, colon, rest = text.partition(":")
+        if not source or not rest:
+            reading.problem(
+                "NS203",
+                item_path(f"{service.path}.volumes", index),
+                f"{quote(text)} is not `volume:target[:options]`",
+                "as in `data:/var/lib/data`, or `./folder:/srv`",
+                span=item.span,
+            )
+            continue
         if not source.startswith(("/", ".", "~")):
             if source not in volumes:
                 reading.problem(

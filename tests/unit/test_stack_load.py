@@ -490,6 +490,36 @@ def test_what_waits_for_what_does_not_come(
         loaded(folder, text)
 
 
+@pytest.mark.parametrize(
+    ("key", "line", "code", "summary"),
+    [
+        ("volumes: ['v:']", 3, "NS203", "`v:` is not `volume:target[:options]`"),
+        ("volumes: [':/d']", 3, "NS203", "`:/d` is not `volume:target[:options]`"),
+        ("volumes: [v]", 3, "NS203", "`v` is not `volume:target[:options]`"),
+        ("volumes: ['z/y:/d']", 3, "NS318", "there is no volume `z/y` in this stack"),
+        ("networks: {n: {address: [10.9.0.5, 10.9.0.6]}}", 3, "NS318",
+         "a second IPv4 address on one network"),
+        ("healthcheck: {command: x, interval: 0s}", 3, "NS203",
+         "`interval` of a healthcheck is more than nothing"),
+        ("healthcheck: {command: x, timeout: 0}", 3, "NS203",
+         "`timeout` of a healthcheck is more than nothing"),
+        ("profiles: [p]", 2, "NS318",
+         "no container is brought up: all are of profiles, and none of these is asked for"),
+        ("restart: {max: 3}", 3, "NS204", "the key `policy` is missing"),
+        ("networks: [e]", 1, "NS316", "`a/b` cannot be an interface's name"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_container_of_a_stack(
+    folder: Path, key: str, line: int, code: str, summary: str
+) -> None:
+    more = "e: {external: a/b}" if key == "networks: [e]" else ""
+    text = (
+        f"networks: {{n: {{subnet: 10.9.0.0/24}}, {more}}}\ncontainers:\n"
+        f"  a: {{extends: ./base.yaml, {key}}}\nvolumes: {{v: {{}}}}\n"
+    )
+    assert errors(folder, text) == [(line, code, summary)]
+
+
 def test_replicas_and_others_of_one_name(folder: Path) -> None:
     text = "containers:\n  a: {command: x, replicas: 2}\n  a-2: {command: x}\n"
     summary = "a second container `shop-a-2`, beside that of `a`"
