@@ -202,4 +202,5 @@ CODES: dict[str, str] = {
     "NS610": "the memory limit was reached",
     "NS620": "what a spec expects does not hold",
     "NS621": "the spec expects nothing",
+    "NS622": "a stack cannot be copied to be verified",
 }

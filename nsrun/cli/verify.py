@@ -21,30 +21,43 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Starts a copy of the spec's container in which the command does not run, looks there at "
         "everything that the spec says under `expect`, as the command's user and behind all of its "
-        "walls, and ends it. The copy publishes no ports and pins nothing; hooks run. Exit status "
-        "0 where everything holds, 1 where something does not, 125 where it could not be looked "
-        "at. `--plan` prints the steps."
+        "walls, and ends it. The copy publishes no ports and pins nothing; hooks run. Of a stack a "
+        "whole copy comes up, with names, networks, volumes and, where its own are in use, "
+        "addresses of its own, in which the commands run; beside each container that expects "
+        "something another one looks in its place, and all of it goes down again. Exit status 0 "
+        "where everything holds, 1 where something does not, 125 where it could not be looked at. "
+        "`--plan` prints the steps, of one container. With --json a list with an object for each "
+        "expectation: path, expected, holds, why, file, line, and of a stack container."
     )
     add_spec(parser)
     parser.add_argument("--plan", action="store_true", help="print the plan, and run nothing")
     add_format(parser)
     add_color(parser)
+    from nsrun.cli.stacks import add_profiles
+
+    add_profiles(parser)
     add_inputs(parser)
     examples(
         parser,
         """
 nsrun verify specs/build.yaml
 nsrun verify --plan specs/build.yaml
+nsrun verify specs/stacks/shop.yaml
 """,
     )
 
 
 def main(args: argparse.Namespace) -> int:
+    from nsrun.cli import stacks
     from nsrun.cli.inputs import inputs_of, load_spec
-    from nsrun.cli.output import report
     from nsrun.cli.run import conclude
     from nsrun.runtime import launch, verify
 
+    document = stacks.source(args.spec, inputs_of(args))
+    if document is not None and stacks.is_stack(document):
+        from nsrun.cli import verify_stack
+
+        return verify_stack.main(args, document)
     spec = load_spec(args.spec, None, inputs_of(args))
     plan = verify.plan_of(spec)
     if args.plan:
@@ -57,18 +70,25 @@ def main(args: argparse.Namespace) -> int:
         status = conclude(plan, outcome, launch.hint_context(plan))
         return status if status >= 125 else 125
     found = verify.judge(plan, spec.expect, outcome.trace)
-    if args.format == "json":
-        print(json.dumps([_shape(spec, finding) for finding in found], indent=2))
-    else:
-        sys.stdout.write(_table(spec, found))
-        sys.stdout.flush()
-        report(diagnostic(spec, finding) for finding in found if not finding.holds)
+    tell(args, [("", spec, finding) for finding in found])
     return 0 if all(finding.holds for finding in found) else 1
 
 
-def _shape(spec: Spec, finding: Finding) -> dict[str, object]:
+def tell(args: argparse.Namespace, found: Sequence[tuple[str, Spec, Finding]]) -> None:
+    """Print what was found; with each a container's name, "" where there is but one."""
+    from nsrun.cli.output import report
+
+    if args.format == "json":
+        print(json.dumps([_shape(*one) for one in found], indent=2))
+        return
+    sys.stdout.write(_table(found))
+    sys.stdout.flush()
+    report(diagnostic(spec, one) for _, spec, one in found if not one.holds)
+
+
+def _shape(name: str, spec: Spec, finding: Finding) -> dict[str, object]:
     span = spec.span(finding.path)
-    return {
+    return ({"container": name} if name else {}) | {
         "path": finding.path,
         "expected": finding.what,
         "holds": finding.holds,
@@ -78,15 +98,18 @@ def _shape(spec: Spec, finding: Finding) -> dict[str, object]:
     }
 
 
-def _table(spec: Spec, found: Sequence[Finding]) -> str:
+def _table(found: Sequence[tuple[str, Spec, Finding]]) -> str:
     from nsrun.cli.tables import columns
 
     rows = []
-    for finding in found:
+    for name, spec, finding in found:
         span = spec.span(finding.path)
         line = f":{span.line}" if span else ""
-        rows.append(("holds" if finding.holds else "FAILS", finding.what, line, finding.why))
-    return columns(("", "EXPECTED", "LINE", "FOUND"), rows)
+        rows.append((name, "holds" if finding.holds else "FAILS", finding.what, line, finding.why))
+    head = ("CONTAINER", "", "EXPECTED", "LINE", "FOUND")
+    if any(name for name, _, _ in found):
+        return columns(head, rows)
+    return columns(head[1:], [row[1:] for row in rows])
 
 
 def diagnostic(spec: Spec, finding: Finding) -> Diagnostic:

@@ -14,6 +14,7 @@ import struct
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from nsrun.host import cgroups, links, paths, procfs
 from nsrun.host.syscalls import open_inside, syscall
@@ -255,6 +256,15 @@ def _network() -> tuple[tuple[Link, ...], tuple[Route, ...]]:
     own = tuple(replace(link, addresses=tuple(addresses.get(link.index, ()))) for link in found)
     routes = (route_of(body) for body in links.dump(_RTM_GETROUTE, bytes(ROUTE.size)))
     return own, tuple(route for route in routes if route is not None)
+
+
+def subnets() -> tuple[IPv4Network | IPv6Network, ...]:
+    """The networks that the caller's network namespace has addresses in or routes to. Raises
+    OSError."""
+    own, routes = _network()
+    words = [address for link in own for address in link.addresses]
+    words += [route.to for route in routes if not route.to.endswith("/0")]
+    return tuple(dict.fromkeys(ip_network(word, strict=False) for word in words))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -51,10 +51,11 @@ def plan_of(spec: Spec) -> Plan:
             )
         )
     copy = assertions.copy_of(spec, f"{spec.name[:48]}-verify-{secrets.token_hex(4)}")
-    return plan(copy, gather(wanted(copy)), callers=_own_namespaces())
+    return plan(copy, gather(wanted(copy)), callers=own_namespaces())
 
 
-def _own_namespaces() -> dict[NamespaceType, int]:
+def own_namespaces() -> dict[NamespaceType, int]:
+    """The inode numbers of the namespaces that this process is in."""
     found = {kind: nsfs.inode(f"/proc/self/ns/{name}") for kind, name in PROC_NAMES.items()}
     return {kind: number for kind, number in found.items() if number is not None}
 

@@ -30,7 +30,7 @@ from nsrun.plan.ops import Spawn
 from nsrun.render.diagnostic import render
 from nsrun.render.failure import Explain, no_explanation, outcome_diagnostics
 from nsrun.replay.outcome import Failure, Kind, Outcome, UndoFailure
-from nsrun.runtime import compiled, launch, life, stack, stack_member, store, why
+from nsrun.runtime import compiled, launch, life, stack, stack_copy, stack_member, store, why
 from nsrun.runtime import verify as look
 from nsrun.runtime.store import Container
 from nsrun.spec.load import load
@@ -295,6 +295,12 @@ def waits_in_vain() -> tuple[Diagnostic, ...]:
     return tuple(found)
 
 
+def cannot_be_copied() -> tuple[Diagnostic, ...]:
+    Path(FILE).write_text(blocks("NS622")["yaml stack"], encoding="utf-8")
+    made, _ = load_stack(FILE)
+    return tuple(stack_copy.refusals(made, "/volumes"))
+
+
 def does_not_hold() -> tuple[Diagnostic, ...]:
     spec, _ = load(FILE)
     why = "a folder can be made in it"
@@ -351,6 +357,7 @@ SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS610": out_of_memory,
     "NS620": does_not_hold,
     "NS621": expects_nothing,
+    "NS622": cannot_be_copied,
 }
 # What a mended spec is planned with, where the caller is not root on a full kernel.
 MENDED_FACTS = {"NS401": NO_TIME_FACTS, "NS402": USER_FACTS, "NS403": USER_FACTS}
