@@ -49,10 +49,10 @@ def new_name(stack: str) -> str:
 # --- what cannot be had twice --------------------------------------------------------------------
 
 
-def refusals(stack: Stack, volumes: str) -> Iterator[Diagnostic]:
+def refusals(stack: Stack, copy: Stack, volumes: str) -> Iterator[Diagnostic]:
     """NS622 for each thing in the stack that a copy beside it would share with it, or has not.
 
-    ``stack``: the copy as it was read; ``volumes``: the folder of its volumes, its own.
+    ``copy``: the same file, read under another name; ``volumes``: the folder of its volumes.
     """
     for network in stack.networks:
         if network.external:
@@ -60,9 +60,10 @@ def refusals(stack: Stack, volumes: str) -> Iterator[Diagnostic]:
                 stack, network.path, f"the network {network.name} is external",
                 "containers of the copy would be on the same bridge, with the same addresses",
             )  # fmt: skip
-    kept = {secret.copy for secret in stack.secrets}
+    kept = {secret.copy for secret in copy.secrets}
+    for member in _each_once(copy):
+        yield from _shared_folders(member, volumes, kept)
     for member in _each_once(stack):
-        yield from _shared_folders(stack, member, volumes, kept)
         yield from _shared_links(member, stack)
         yield from _shared_ports(member, stack)
 
@@ -91,9 +92,7 @@ def _each_once(stack: Stack) -> Iterator[Member]:
     return (member for member in stack.members if member.number < 2)
 
 
-def _shared_folders(
-    stack: Stack, member: Member, volumes: str, kept: set[str]
-) -> Iterator[Diagnostic]:
+def _shared_folders(member: Member, volumes: str, kept: set[str]) -> Iterator[Diagnostic]:
     for mount in member.spec.mounts:
         shared = mount.type == "bind" and not _READ_ONLY.intersection(mount.options)
         own = mount.source in kept or mount.source.startswith(f"{volumes}/")
@@ -265,6 +264,8 @@ def _literal(stack: Stack, gone: set[IPAddress]) -> Iterator[Diagnostic]:
             "env": " ".join(value for value in spec.env.values() if value is not None),
             "healthcheck": " ".join(check.command) if check is not None else "",
         }
+        for entry in spec.files:
+            texts[entry.path] = (entry.content or b"").decode("utf-8", "replace")
         for path, text in texts.items():
             found = next((a for a in sorted(map(str, gone)) if _names(text, a)), None)
             if found is not None:

@@ -59,7 +59,7 @@ def copy_of(original: Stack, read: Stack, volumes: str) -> Stack:
                 help=("say what must hold: `expect: {read_only: [/], capabilities: []}`",),
             )
         )
-    wrong = list(stack_copy.refusals(read, volumes))
+    wrong = list(stack_copy.refusals(original, read, volumes))
     if wrong:
         raise NsrunError(wrong)
     try:

@@ -89,13 +89,16 @@ def test_who_is_told_an_address_by_its_number_is_told_of(both: Any) -> None:
     containers = {
         "a": {**MEMBER, "command": "nc 10.91.0.3 80"},
         "b": MEMBER,
+        "d": {**MEMBER, "files": {"/etc/app": {"content": "db = 10.91.0.1"}}},
         "c": {**MEMBER, "env": {"DB": "x=fd91::3"}, "command": "echo 110.91.0.3 10.91.0.30"},
     }
     original, read = both(containers=containers)
     assert placed(original, read, [])[1] == []
     used = [ip_network("10.91.0.0/25"), ip_network("fd91::/32")]
     wrong = placed(original, read, used)[1]
-    assert [(d.code, d.path) for d in wrong] == [("NS622", "command"), ("NS622", "env")]
+    assert [(d.code, d.path) for d in wrong] == [
+        ("NS622", path) for path in ("command", 'files["/etc/app"]', "env")
+    ]
     assert all(d.span is not None for d in wrong)
     with pytest.raises(LookupError):
         placed(original, read, [ip_network("::/0"), *used])
@@ -123,8 +126,8 @@ def test_what_cannot_be_had_twice(both: Any, tmp_path: Path) -> None:
         "db": MEMBER,
     }
     networks = {**NETS, "out": {"external": "br0", "subnet": "10.93.0.0/24"}}
-    _, read = both(containers=containers, networks=networks, volumes={"data": {}})
-    found = [(d.code, d.path) for d in refusals(read, str(tmp_path / "copy"))]
+    original, read = both(containers=containers, networks=networks, volumes={"data": {}})
+    found = [(d.code, d.path) for d in refusals(original, read, str(tmp_path / "copy"))]
     assert found == [
         ("NS622", path)
         for path in (
@@ -135,7 +138,7 @@ def test_what_cannot_be_had_twice(both: Any, tmp_path: Path) -> None:
             "expect.reachable[0]",
         )
     ]
-    assert all(d.span is not None for d in refusals(read, str(tmp_path / "copy")))
+    assert all(d.span is not None for d in refusals(original, read, str(tmp_path / "copy")))
 
 
 def test_the_containers_of_a_copy(both: Any, tmp_path: Path) -> None:
