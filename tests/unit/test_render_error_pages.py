@@ -298,7 +298,7 @@ def waits_in_vain() -> tuple[Diagnostic, ...]:
 def cannot_be_copied() -> tuple[Diagnostic, ...]:
     Path(FILE).write_text(blocks("NS622")["yaml stack"], encoding="utf-8")
     made, _ = load_stack(FILE)
-    return tuple(stack_copy.refusals(made, "/volumes"))
+    return tuple(stack_copy.refusals(made, made, "/volumes"))
 
 
 def does_not_hold() -> tuple[Diagnostic, ...]:
