@@ -185,6 +185,7 @@ CODES: dict[str, str] = {
     "NS410": "a program that nsrun runs is not installed",
     "NS411": "the executor cannot be copied into memory",
     "NS412": "the run cannot be traced",
+    "NS413": "a group above allows less",
     "NS501": "a step failed",
     "NS502": "the child ended before the command ran",
     "NS503": "a helper program failed",

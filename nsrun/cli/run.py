@@ -89,7 +89,10 @@ def main(args: argparse.Namespace) -> int:
     program = native_executor()
     if program is not None:
         _replay_natively(program, args)
-    plan = launch.plan_for(_named(load_spec(args.spec, args.command, inputs_of(args)), args.name))
+    spec = _named(load_spec(args.spec, args.command, inputs_of(args)), args.name)
+    plan = launch.plan_for(spec)
+    if _is_limited(spec):
+        _warn_of_lower_limits(plan)
     if launch.joins(plan):
         launch.become_sealed(plan, None, trace=args.trace)
     outcome = launch.replay_to_the_end(plan)
@@ -278,12 +281,30 @@ def _plan_and_keep(args: argparse.Namespace) -> Plan:
     if warnings:
         report(warnings)
     if args.trace or args.no_cache or warnings:
-        return launch.plan_for(spec)
-    plan, depends = launch.plan_to_keep(spec, read, args.env)
+        plan, depends = launch.plan_for(spec), None
+    else:
+        plan, depends = launch.plan_to_keep(spec, read, args.env)
+    if _is_limited(spec) and _warn_of_lower_limits(plan):
+        return plan
     # The launcher replays what is kept as the file that it is.
     if depends is not None and not launch.joins(plan):
         cache.store(sys.argv[1:], plan, depends, os.environ)
     return plan
+
+
+def _is_limited(spec: Spec) -> bool:
+    """Whether groups above can allow less than it asks for."""
+    resources = spec.resources
+    return resources is not None and (resources.memory is not None or resources.pids is not None)
+
+
+def _warn_of_lower_limits(plan: Plan) -> bool:
+    """Tell of what will not be what holds; whether there is anything."""
+    from nsrun.runtime import ceilings
+
+    found = tuple(ceilings.warnings(plan))
+    report(found)
+    return bool(found)
 
 
 def say_trace(plan: Plan, outcome: Outcome) -> None:

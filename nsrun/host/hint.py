@@ -15,6 +15,7 @@ class HintContext:
     ``rootfs``: the host folder that the command's paths lie in, None for the caller's root.
     ``pid_namespace``: the file of a joined pid namespace. ``before``: the steps that stand
     before the failed one, each (call, arguments, the register of its result or "").
+    ``limits``: (folder above, file, value) of the amounts that its groups are held to.
     ``filters``: the seccomp programs that the run sets, in order. ``errno``: the name of the
     errno that is to be explained.
     """
@@ -23,6 +24,7 @@ class HintContext:
     rootfs: str | None = None
     pid_namespace: str | None = None
     before: tuple[Replayed, ...] = ()
+    limits: tuple[tuple[str, str, int], ...] = ()
     filters: tuple[bytes, ...] = ()
     errno: str = ""
 

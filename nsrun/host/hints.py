@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from nsrun.host import (
+    ceilings,
     hints_cgroup,
     hints_confined,
     hints_exec,
@@ -100,6 +101,8 @@ _TABLE: tuple[_Row, ...] = (
     _Row(("bind",), ("EADDRINUSE",), hints_network.port_in_use),
     _Row(("bind",), ("EACCES",), hints_network.privileged_port),
     _Row(("bind",), ("EADDRNOTAVAIL",), hints_network.no_such_address),
+    # No call: the kernel's count of what it has ended.
+    _Row(("oom_kill",), ("",), ceilings.below_a_lower_one),
     # Asked before a run, of a host path alone.
     _Row(("idmap",), ("EINVAL", "EPERM"), hints_mount.cannot_be_idmapped),
 )

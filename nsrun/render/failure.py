@@ -62,7 +62,7 @@ def _diagnostics(plan: Plan, outcome: Outcome, explain: Explain) -> Iterator[Dia
     if outcome.dropped_signal is not None:
         yield _dropped(signal_name(outcome.dropped_signal))
     for undo in outcome.undo_failures:
-        yield _out_of_memory(plan, undo, outcome) or undo_diagnostic(plan, undo)
+        yield _out_of_memory(plan, undo, outcome, explain) or undo_diagnostic(plan, undo)
     if outcome.survivors:
         pids = ", ".join(map(str, outcome.survivors))
         yield Diagnostic(code="NS504", summary=f"processes did not end when killed: {pids}")
@@ -120,7 +120,9 @@ def undo_diagnostic(plan: Plan, undo: UndoFailure) -> Diagnostic:
     )
 
 
-def _out_of_memory(plan: Plan, undo: UndoFailure, outcome: Outcome) -> Diagnostic | None:
+def _out_of_memory(
+    plan: Plan, undo: UndoFailure, outcome: Outcome, explain: Explain
+) -> Diagnostic | None:
     """NS610 where the kernel's count of processes ended for want of memory is not 0.
 
     The count alone says so, not the exit status: that is 137 for anybody's SIGKILL.
@@ -133,14 +135,15 @@ def _out_of_memory(plan: Plan, undo: UndoFailure, outcome: Outcome) -> Diagnosti
         return None
     limit = action.what.removeprefix(MEMORY_LIMIT)
     killed = outcome.signal == signal.SIGKILL
+    why, tips = explain("oom_kill", "", ())
     return dataclasses.replace(
         _located(action),
         code="NS610",
         severity=Severity.ERROR if outcome.status else Severity.WARNING,
         summary=f"memory limit{limit} reached: the kernel ended "
         + ("the command" if killed else "a process of the container"),
-        why=("there was no memory left in its control group that could be taken back",),
-        help=("raise `memory` under resources, or look at what the command needs",),
+        why=("there was no memory left in its control group that could be taken back", *why),
+        help=tips or ("raise `memory` under resources, or look at what the command needs",),
         notes=(),
     )
 

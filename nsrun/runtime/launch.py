@@ -58,11 +58,13 @@ def plan_to_keep(
 def hint_context(plan: Plan) -> HintContext:
     """What the explainers of a failed step have to know of the run, as its plan shows it."""
     from nsrun.host.hint import HintContext
+    from nsrun.plan.planned_limits import planned_limits
 
     return HintContext(
         name=plan.name,
         rootfs=_rootfs(plan),
         pid_namespace=_joined_pid_namespace(plan),
+        limits=tuple((limit.folder, limit.file, limit.value) for limit in planned_limits(plan)),
         filters=tuple(
             program
             for placed in plan.steps()

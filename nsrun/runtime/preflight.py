@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from nsrun.diag import Diagnostic, NsrunError, sort_key
+from nsrun.runtime import ceilings
 from nsrun.runtime import preflight_files as files
 from nsrun.runtime import preflight_namespaces as namespaces
 from nsrun.runtime import preflight_network as network
@@ -33,6 +34,7 @@ RULES: tuple[Callable[[Subject], Problems], ...] = (
     network.names_on_the_host_are_free,
     network.ports_are_free,
     network.a_tap_can_be_made,
+    ceilings.limits_are_the_lowest,
 )
 
 # A path of a document begins with its top-level key: mounts[0].target.

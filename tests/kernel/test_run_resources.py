@@ -163,6 +163,30 @@ def test_more_than_the_group_above_has_is_refused_with_its_limit(
         above.rmdir()
 
 
+def test_a_lower_limit_above_is_told(limited: Box) -> None:
+    """Before the run, by doctor, and when it has been reached."""
+    above = folder("memory") / f"test-above-{os.getpid()}"
+    above.mkdir()
+    try:
+        script = f"echo 64m >{above}/memory.limit_in_bytes && echo $$ >{above}/cgroup.procs"
+        eats = "head -c 130000000 /dev/zero | tail -c 120000000 >/dev/null; exit 4"
+        spec = limited.spec(command=eats, resources={"memory": "96m", "memory_swap": 0})
+        told = run_after(limited.runner, script, "run", "--no-cache", spec)
+        assert told.status == 4
+        warned, _, ended = told.stderr.partition("NS610")
+        assert "warning[NS413]: a limit of 96m will not be reached: 64m hold" in warned
+        assert "^^^" in warned
+        assert f"why: {above}, in which nsrun runs, has 67108864 in memory.limit_in" in warned
+        assert f"why: {above}, in which nsrun runs, is held to 64m, so that" in ended
+        assert f"try: raise {above}/memory.limit_in_bytes" in ended
+        asked = run_after(limited.runner, script, "doctor", spec)
+        assert "warning[NS413]" in asked.stdout + asked.stderr and asked.status == 0
+        assert "NS413" not in limited.runner.run("doctor", spec).stdout
+    finally:
+        assert wait_for(lambda: not (above / "cgroup.procs").read_text())
+        above.rmdir()
+
+
 def test_another_command_is_held_to_the_same(root_c: Containers) -> None:
     group = folder("pids") / "nsrun-c"
     root_c.up(["sleep", "60"], resources={"pids": 9}, namespaces=NAMESPACES)

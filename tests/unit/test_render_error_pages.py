@@ -30,7 +30,17 @@ from nsrun.plan.ops import Spawn
 from nsrun.render.diagnostic import render
 from nsrun.render.failure import Explain, no_explanation, outcome_diagnostics
 from nsrun.replay.outcome import Failure, Kind, Outcome, UndoFailure
-from nsrun.runtime import compiled, launch, life, stack, stack_copy, stack_member, store, why
+from nsrun.runtime import (
+    ceilings,
+    compiled,
+    launch,
+    life,
+    stack,
+    stack_copy,
+    stack_member,
+    store,
+    why,
+)
 from nsrun.runtime import verify as look
 from nsrun.runtime.store import Container
 from nsrun.spec.load import load
@@ -199,6 +209,15 @@ def out_of_memory() -> tuple[Diagnostic, ...]:
     return outcome_diagnostics(plan, killed)
 
 
+def held_by_another() -> tuple[Diagnostic, ...]:
+    folder = CgroupFolder(path="/sys/fs/cgroup", controllers=frozenset({"memory"}))
+    facts = dataclasses.replace(ROOT_FACTS, cgroups=Cgroups(v2=folder))
+    with pytest.MonkeyPatch.context() as patch:
+        jobs = ("/sys/fs/cgroup/jobs", 64 << 20)
+        patch.setattr("nsrun.host.ceilings.lowest", lambda *_: jobs)
+        return tuple(ceilings.warnings(planned(facts)))
+
+
 def interrupted() -> tuple[Diagnostic, ...]:
     plan = planned(ROOT_FACTS)
     return outcome_diagnostics(plan, Outcome(status=130, interrupted=True, signal=signal.SIGINT))
@@ -340,6 +359,7 @@ SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS410": lambda: refused(USER_FACTS),
     "NS411": not_in_memory,
     "NS412": traced_under_yama,
+    "NS413": held_by_another,
     "NS501": bind_fails,
     "NS502": child_ends,
     "NS503": helper_fails,
