@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from tests.support.attacks_table import collected, merged
 from tests.support.paths import ROOT
 
 FOLDER = ROOT / "tests/attacks"
@@ -18,14 +19,16 @@ _NUMBERS = """
 """
 CVES = _NUMBERS.split()
 CLASSES = """
-mount target; swapped; mkdir-all; `/dev/null` or `/dev/pts/N`; procfs write redirected; leaked
+mount target; swapped; image `/dev`, `/proc` or `/sys`; mkdir-all;
+ `/dev/null` or `/dev/pts/N`; procfs write redirected; leaked
 descriptor or cwd; /proc/self/exe; propagation; bind source; libraries loaded from the image;
 inheritable capabilities; joining process traced; kept groups; numeric users; TIOCSTI and TIOCLINUX;
 bit 32; session keyring; nested user namespaces; AF_PACKET; AF_ALG; release_agent; writable
 /proc/sys, /sys, /sys/fs/cgroup; mknod; sysctl smuggling; abstract sockets; x32, i386, new numbers;
 /proc/interrupts, thermal, powercap; environment leak; id traversal; pre-created by another user;
 cache poisoning; YAML bombs, depth, duplicate keys; template escape; hostile output in logs; pid
-reuse; zombies; double-forked tree; crash leaks
+reuse; zombies; double-forked tree; crash leaks; control groups; pinned namespace; named network
+namespaces; hooks; listener; secrets; volume; hosts files; copying
 """.replace("\n", " ").split(";")
 ROWS = [line for line in TABLE.splitlines() if line.startswith("| ")]
 TESTS = sorted({(m[1] or "", m[2], m[3]) for m in re.finditer(
@@ -49,11 +52,11 @@ def test_every_test_is_there(folder: str, file: str, name: str) -> None:
 
 
 def test_every_attack_has_a_control() -> None:
-    attacks = TABLE.partition("## Between")[0]
+    attacks = TABLE.partition("## Not of both")[0]
     rows = [line for line in attacks.splitlines() if line.startswith("| ") and "::" in line]
     assert len(rows) > 40
     for row in rows:
-        _, attack, _, _, control, _ = row.split("|")
+        _, attack, _, _, _, control, _ = row.split("|")
         assert control.strip(), attack
 
 
@@ -67,3 +70,24 @@ def test_every_test_of_the_folder_has_a_row() -> None:
     assert (
         there - named - {("test_input.py", name) for _, name in there if "naive" in name} == set()
     )
+
+
+def test_who_runs_a_row_is_what_pytest_collects() -> None:
+    """And where that is not both users and both executors, why."""
+    found = collected({f"{folder or 'tests/attacks/'}{file}" for folder, file, _ in TESTS})
+    both = "root, user; native, python"
+    attacks, _, others = TABLE.partition("## Not of both")
+    reasons = dict(
+        line.strip("| ").split(" | ")
+        for line in others.partition("\n## ")[0].splitlines()
+        if line.startswith("| ") and not line.startswith("| attack")
+    )
+    rows = [line.split("|") for line in attacks.splitlines() if line.startswith("| ")]
+    partly = set()
+    for _, attack, _, tests, runs, _, _ in rows[1:]:
+        named = re.findall(r"`(tests/\w+/)?(test_\w+\.py)::(\w+)`", tests)
+        kinds = [found[f"{folder or 'tests/attacks/'}{file}", name] for folder, file, name in named]
+        assert runs.strip() == str(merged(kinds)), attack
+        if runs.strip() != both:
+            partly.add(attack.strip())
+    assert partly == set(reasons)
