@@ -7,6 +7,7 @@ its rules otherwise. The virtual machine's tests (tests/vm) have version 2 alone
 from __future__ import annotations
 
 import ctypes
+import json
 import os
 import platform
 import struct
@@ -17,6 +18,7 @@ import pytest
 from nsrun.host import cgroups
 from nsrun.kernel.abi import syscall_number
 from tests.support.box import Box, wait_for
+from tests.support.detached import containers
 from tests.support.requires import requires
 
 pytestmark = requires("root")
@@ -24,7 +26,7 @@ pytestmark = requires("root")
 SCRIPT = "head -c 1 /dev/zero | wc -c; echo a >/dev/zero && echo written; echo a >/dev/null"
 NARROWED = {"path": "/dev/zero", "permissions": "r"}
 # linux/bpf.h
-_BPF_PROG_GET_FD_BY_ID, _BPF_PROG_QUERY, _BPF_CGROUP_DEVICE = 13, 16, 6
+_BPF_PROG_DETACH, _BPF_PROG_GET_FD_BY_ID, _BPF_PROG_QUERY, _BPF_CGROUP_DEVICE = 9, 13, 16, 6
 
 
 @pytest.fixture
@@ -104,3 +106,25 @@ def test_the_program_goes_with_the_group(ruled: Box) -> None:
         assert running.end().status == 1
     assert not group.exists()
     assert wait_for(lambda: not is_loaded(program))
+
+
+@pytest.mark.parametrize("executor", ["native"], indirect=True)
+def test_drift_counts_the_programs(ruled: Box) -> None:
+    place = cgroups.look().v2
+    assert place is not None
+    name = f"drift{os.getpid()}"
+    group = Path(place.path, f"nsrun-{name}")
+    with containers(ruled) as c:
+        c.up(["sleep", "60"], name=name, devices=[NARROWED], namespaces=["mount"], mounts=[])
+        assert c.ok("drift", name) == "no difference\n"
+        (program,) = programs(group)
+        folder = os.open(group, os.O_RDONLY)
+        own = bpf(_BPF_PROG_GET_FD_BY_ID, bytearray(struct.pack("=II8x", program, 0)))
+        attribute = bytearray(struct.pack("=III4x", folder, own, _BPF_CGROUP_DEVICE))
+        assert bpf(_BPF_PROG_DETACH, attribute) == 0
+        os.close(folder)
+        os.close(own)
+        (found,) = json.loads(c("drift", "--json", name).stdout)
+        (one,) = found["differences"]
+        assert (one["what"], one["expected"], one["found"]) == ("device programs", "1", "0")
+        assert one["path"] == "devices"
