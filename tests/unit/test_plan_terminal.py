@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
+
+import pytest
 
 from nsrun.kernel.values import Fmt
 from nsrun.plan.model import Plan, Track, UndoWhen
@@ -18,6 +21,7 @@ from tests.support.planning import (
     only,
     order,
     planned,
+    refused,
     why,
 )
 
@@ -148,6 +152,30 @@ def test_hooks_for_the_end_run_however_the_run_ends() -> None:
     assert paths == ["/bin/stop", "/bin/stop2"]
     for op in released.undo:
         assert state(op)["status"] == "stopped" and "pid" not in state(op)
+
+
+@pytest.mark.parametrize(
+    ("keys", "reached"),
+    [
+        ({}, False),
+        ({"rootfs": "/root/fs"}, False),
+        ({"rootfs": "/hooks"}, True),
+        ({"rootfs": {"path": "/hooks", "readonly": True}}, False),
+        ({"rootfs": {"path": "/hooks", "overlay": "ephemeral"}}, False),
+        ({"mounts": ["/hooks:/mnt"]}, True),
+        ({"mounts": ["/hooks/run:/mnt"]}, True),
+        ({"mounts": ["/ho:/mnt", "/hooks/other:/srv", "/hooks:/opt:ro"]}, False),
+    ],
+)
+def test_a_hook_is_out_of_the_containers_reach(keys: dict[str, Any], reached: bool) -> None:
+    facts = knowing(ROOT, paths={path: folder() for path in ("/root/fs", "/hooks")})
+    for stage in HOOKS:
+        hooks = {stage: [{"path": "/hooks/run"}]}
+        given = {"namespaces": ["mount"], "hooks": hooks, **keys}
+        if reached:
+            assert refused(facts, **given) == [("NS318", f"hooks.{stage}[0]")]
+        else:
+            planned(facts, **given)
 
 
 def test_without_hooks_nobody_waits() -> None:
