@@ -111,9 +111,11 @@ def make_root_tree(
     if rootfs.overlay is None:
         attach_root(draft, taken, shared=shared)
         ignore_file_privileges(draft, taken)
-        return Tree(
+        tree = Tree(
             draft=draft, facts=facts, root=taken, base=rootfs.path, early=launch.early
         )
+        tree.hold()
+        return tree
     root = overlay.root_overlay(draft, identity, launch, taken, rootfs, shared=shared)
     attach_root(draft, root, shared=False)
     ignore_file_privileges(draft, root)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from nsrun.kernel import abi, calls
-from nsrun.kernel.abi import OpenFlag, ResolveFlag
+from nsrun.kernel.abi import FlockOperation, OpenFlag, ResolveFlag
 from nsrun.kernel.facts import Facts, Kind, PathFact
 from nsrun.kernel.values import Call, Expect, Reg
 from nsrun.plan.covers import Cover, Covers, Mounted, components
@@ -20,6 +20,9 @@ from nsrun.plan.ops import Op
 
 _WITHIN = ResolveFlag.RESOLVE_IN_ROOT | ResolveFlag.RESOLVE_NO_MAGICLINKS
 _STRICT = ResolveFlag.RESOLVE_BENEATH | ResolveFlag.RESOLVE_NO_SYMLINKS
+_READ = OpenFlag.O_DIRECTORY | OpenFlag.O_CLOEXEC
+# What flock(2) answers where others hold the lock, or where a file system has none.
+_UNLOCKED = ("EAGAIN", "ENOLCK", "ENOTSUP")
 _HANDLE = OpenFlag.O_PATH | OpenFlag.O_CLOEXEC
 # A folder by one of these names that is a symlink is an attack, not a habit (CVE-2023-27561).
 _REAL_FOLDERS = frozenset({"/proc", "/sys", "/dev"})
@@ -42,9 +45,34 @@ class Tree:
     early: int
 
     _covers: Covers = field(init=False)
+    _held: Reg | None = field(default=None, init=False)
+    _hold: Action | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         self._covers = Covers(self.base or "")
+
+    def hold(self) -> None:
+        """Tell other runs in the same root that mounts of this one stand on its folders.
+
+        Kernel: removing a folder takes away what other mount namespaces have mounted on it
+        (vfs_rmdir, detach_mounts), so nobody removes one while another run holds the root.
+        Who cannot read the root, or meets who is just removing, goes on without a lock: a
+        lock that is waited for could be held by anybody.
+        """
+        assert self.base is not None
+        self._held = self.draft.reg("held")
+        shared = FlockOperation.LOCK_SH | FlockOperation.LOCK_NB
+        opened = calls.openat(calls.CWD, self.base, _READ, save=self._held)
+        self._hold = Action(
+            track=Track.PARENT,
+            what=f"hold {self.base}: mounts stand on its folders",
+            origin=self.draft.origin("rootfs", "nothing is left behind"),
+            steps=(
+                calls.allow(opened, skip=("EACCES",)),
+                calls.allow(calls.flock(self._held, shared), accept=_UNLOCKED),
+            ),
+        )
+        self.draft.parent_at(self.early, self._hold)
 
     # --- what is known -------------------------------------------------------------------
 
@@ -204,9 +232,29 @@ class Tree:
             what=f"remember that {target} is missing, to be removed again",
             origin=self.draft.origin("", "nothing is left behind"),
             steps=steps,
-            undo=tuple(_removal(self.draft, keep, made, folder, link)),
+            undo=self._if_alone(cover, _removal(self.draft, keep, made, folder, link)),
         )
-        self.draft.parent_at(self.early, action)
+        self.draft.parent_at(self._after_hold(), action)
+
+    def _after_hold(self) -> int:
+        """The first position in the draft at which the root is held."""
+        actions = self.draft.actions
+        return next((i + 1 for i, one in enumerate(actions) if one is self._hold), self.early)
+
+    def _if_alone(self, cover: Mounted, removal: list[Op]) -> tuple[Op, ...]:
+        """Undo steps that are left out while other runs hold the root."""
+        if self._held is None or cover.cover is not Cover.ROOT:
+            return tuple(removal)
+        last = self.draft.reg("last")
+        alone = FlockOperation.LOCK_EX | FlockOperation.LOCK_NB
+        opened = calls.openat(calls.CWD, cover.source, _READ, save=last)
+        return (
+            calls.allow(calls.flock(self._held, FlockOperation.LOCK_UN), accept=_UNLOCKED),
+            calls.allow(opened, accept=("EACCES",), skip=("ENOENT", "ENOTDIR")),
+            calls.allow(calls.flock(last, alone), skip=("EAGAIN",), accept=_UNLOCKED[1:]),
+            *removal,
+            calls.close(last),
+        )
 
 
 def _removal(

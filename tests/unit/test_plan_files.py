@@ -88,7 +88,7 @@ def test_a_link_is_what_was_asked_for() -> None:
     assert closed == "close(%in_etc)"
     assert getattr(linked.steps[1], "accept", None) == ("EEXIST",)
     kept = only(plan, "remember that /etc/l is missing")
-    assert lines(kept.undo) == ['unlinkat(%keep, "l", 0)']
+    assert 'unlinkat(%keep, "l", 0)' in lines(kept.undo)
 
 
 @pytest.mark.parametrize(

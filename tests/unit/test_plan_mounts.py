@@ -281,6 +281,22 @@ def test_without_create_nothing_is_made() -> None:
 
 
 REMEMBER = "remember that /mnt/a is missing"
+# Removing a folder takes away what other mount namespaces have mounted on it (vfs_rmdir).
+ALONE = [
+    "flock(%held, LOCK_UN)",
+    'openat(AT_FDCWD, "/r", O_DIRECTORY|O_CLOEXEC)',
+    "flock(%last, LOCK_EX|LOCK_NB)",
+]
+
+
+def test_who_mounts_on_a_root_of_the_host_holds_it() -> None:
+    held = only(planned(rootfs="/r"), "hold /r")
+    assert lines(held) == [
+        'openat(AT_FDCWD, "/r", O_DIRECTORY|O_CLOEXEC)', "flock(%held, LOCK_SH|LOCK_NB)"
+    ]  # fmt: skip
+    assert getattr(held.steps[0], "skip", None) == ("EACCES",)
+    for rootfs in (None, {"path": "/r", "overlay": "ephemeral"}):
+        assert not has(planned(rootfs=rootfs) if rootfs else planned(), "hold /r")
 
 
 def test_what_is_made_on_the_host_is_removed_by_the_launcher() -> None:
@@ -290,15 +306,17 @@ def test_what_is_made_on_the_host_is_removed_by_the_launcher() -> None:
     assert (kept.track, why(kept)) == (Track.PARENT, "(nothing is left behind)")
     assert lines(kept)[0] == 'openat(AT_FDCWD, "/r", O_DIRECTORY|O_CLOEXEC|O_PATH)'
     assert lines(kept.undo) == [
+        *ALONE,
         'openat2(%keep, "mnt", {O_DIRECTORY|O_CLOEXEC|O_PATH, '
         "RESOLVE_NO_SYMLINKS|RESOLVE_BENEATH}, 24)",
         'unlinkat(%was, "a", AT_REMOVEDIR)',
         "close(%was)",
         'unlinkat(%keep, "mnt", AT_REMOVEDIR)',
+        "close(%last)",
     ]
     # Seen before the child could make it; a folder that is in use by then is left alone.
-    order(plan, Track.PARENT, REMEMBER, "start the child")
-    for op in kept.undo[::3]:
+    order(plan, Track.PARENT, "hold /r", REMEMBER, "start the child")
+    for op in kept.undo[3:7:3]:
         assert {"ENOENT", "ENOTEMPTY"} <= set(getattr(op, "accept", ()))
 
 
@@ -306,8 +324,10 @@ def test_a_file_that_was_filled_meanwhile_is_not_removed() -> None:
     facts = knowing(OURS, OURS.paths, {"/x": missing("/x")})
     kept = only(planned("/file:/x", facts=facts, rootfs="/r"), "remember that /x")
     assert lines(kept.undo) == [
+        *ALONE,
         'statx(%keep, "x", AT_SYMLINK_NOFOLLOW, STATX_BASIC_STATS, {it is empty})',
         'unlinkat(%keep, "x", 0)',
+        "close(%last)",
     ]
 
 
