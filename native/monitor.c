@@ -177,6 +177,8 @@ static NORETURN void end(void)
         ;
     while (streams_take_err())
         ;
+    if (!the.started)
+        streams_tell_early();
     log_rest(&the.log, &the.out_lines);
     log_rest(&the.log, &the.err_lines);
     log_close(&the.log);

@@ -37,6 +37,8 @@ struct monitor {
     int clients_used;
     char pending[INPUT_MAX];
     size_t pending_at, pending_end;
+    char early[INPUT_MAX]; /* of standard error, until it is known whether the start succeeds */
+    size_t early_used;
     int input_ends;
 };
 
@@ -66,6 +68,8 @@ void streams_open(int theirs[3]);
  * or has nothing now. */
 int streams_take_out(void);
 int streams_take_err(void);
+/* Gives the caller what was written before a start that has failed. */
+void streams_tell_early(void);
 /* Bytes for standard input; what has no room is lost. */
 void input_keep(const char *bytes, size_t size);
 void input_end(void);

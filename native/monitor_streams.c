@@ -57,11 +57,22 @@ static int take(int *fd, struct lines *lines, char kind)
     }
     log_bytes(&the.log, lines, bytes, (size_t)size);
     clients_show(kind, bytes, (size_t)size);
+    /* Why a start fails is for the caller's terminal; what a command writes that has been executed,
+     * maybe before the launcher could tell so, is for the log alone. */
     if (kind == 'e' && !the.started) {
-        struct text text = {.at = bytes, .size = (size_t)size, .used = (size_t)size};
-        text_write(&text, 2);
+        if (the.early_used + (size_t)size > sizeof the.early)
+            streams_tell_early();
+        memcpy(the.early + the.early_used, bytes, (size_t)size);
+        the.early_used += (size_t)size;
     }
     return 1;
+}
+
+void streams_tell_early(void)
+{
+    struct text text = {.at = the.early, .size = the.early_used, .used = the.early_used};
+    text_write(&text, 2);
+    the.early_used = 0;
 }
 
 int streams_take_out(void)

@@ -24,6 +24,7 @@ from typing import NoReturn
 from nsrun.runtime import store
 
 _LINE_MAX = 8192
+_EARLY_MAX = 65536
 _INT = struct.Struct("=i")
 _END = struct.Struct("=ii")
 _ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
@@ -212,6 +213,8 @@ class _Monitor:
     # Clients of which something typed is not taken yet.
     waiting: set[int] = field(default_factory=set)
     input_ends: bool = False
+    # Of standard error, until it is known whether the start succeeds.
+    early: bytearray = field(default_factory=bytearray)
 
     def run(self) -> NoReturn:
         handlers: dict[int, Callable[[], object]] = {
@@ -305,15 +308,23 @@ class _Monitor:
         self.log.take("stdout" if which == "out" else "stderr", data)
         self.show(b"o" if which == "out" else b"e", data)
         if which == "err" and not self.started:
-            with contextlib.suppress(OSError):
-                os.write(2, data)
+            if len(self.early) + len(data) > _EARLY_MAX:
+                self.tell_early()
+            self.early += data
         return True
+
+    def tell_early(self) -> None:
+        with contextlib.suppress(OSError):
+            os.write(2, self.early)
+        self.early.clear()
 
     def end(self) -> NoReturn:
         code = self.launcher.wait()
         status, number = (code, 0) if code >= 0 else (128 - code, -code)
         while self.take("out") or self.take("err"):
             pass
+        if not self.started:
+            self.tell_early()
         self.log.rest()
         self.log.close()
         _write_file("exit", f"{status} {self.started} {time.time_ns()} {number}\n")

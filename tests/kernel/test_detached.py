@@ -78,8 +78,21 @@ def test_a_command_that_ends_at_once_has_run(c: Containers) -> None:
     assert one["created"] <= one["started"] <= one["finished"]
     assert "Exited (7)" in c.ok("ps", "-a")
     assert "Exited" not in c.ok("ps")
-    assert {p.name for p in c.folder().iterdir()} == {"container.json", "plan", "lock", "log",
-                                                      "exit"}
+    assert {p.name for p in c.folder().iterdir()} == {
+        "container.json",
+        "plan",
+        "lock",
+        "log",
+        "exit",
+    }
+
+
+def test_what_a_command_writes_first_is_for_its_log_alone(c: Containers) -> None:
+    """Also where it writes before the launcher can tell that it runs."""
+    said = [c.run("echo first >&2; sleep 60", "--replace").ok() and ""]
+    said += [c("restart", "-t", "0", "c").stderr for _ in range(3)]
+    assert [line for line in said if "first" in line] == []
+    c.until_said("stderr F first")
 
 
 def test_the_command_sees_nothing_of_ours(c: Containers) -> None:
