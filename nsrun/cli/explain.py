@@ -11,6 +11,7 @@ from nsrun.cli.parser import add_format, add_inputs, examples, mark
 from nsrun.diag import CODES, Diagnostic, NsrunError
 
 if TYPE_CHECKING:
+    from nsrun.spec.model import Spec
     from nsrun.spec.provenance import Provenance
 
 
@@ -19,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "Explains an error's code at length; without one, lists all of them. With --value: says "
         "which line of which file gives a spec that value, and what was given to its template. "
         "With --security: what of the host a spec leaves open, the worst first, what would be "
-        "tighter, and an exposure from 0 to 10."
+        "tighter, and an exposure from 0 to 10; of a stack, for each of its containers."
     )
     code = parser.add_argument(
         "code", metavar="CODE|SPEC", nargs="?", help="a code such as NS301; with --value a spec"
@@ -68,39 +69,63 @@ def _security(args: argparse.Namespace) -> int:
     import json
 
     from nsrun.cli.inputs import inputs_of
-    from nsrun.cli.output import report
-    from nsrun.cli.tables import columns
-    from nsrun.host.procfs import labelling_modules
-    from nsrun.plan.review import exposure, review, word
-    from nsrun.spec.load import load
+    from nsrun.cli.stacks import is_stack, load, source
+    from nsrun.spec.load import load as load_one
 
     if args.code is None:
         raise NsrunError(Diagnostic(code="NS002", summary="--security is of a spec: give its file"))
-    spec, warnings = load(args.code, inputs=inputs_of(args))
-    found = review(spec, labelling_modules())
-    total = exposure(found)
-    if args.format == "json":
-        rows = [
-            {
-                "points": one.points,
-                "path": one.at,
-                "line": span.line if (span := spec.span(one.at)) is not None else None,
-                "what": one.what,
-                "tighter": one.tighter,
-            }
-            for one in found
-        ]
-        print(json.dumps({"exposure": total, "word": word(total), "findings": rows}, indent=2))
+    inputs = inputs_of(args)
+    document = source(args.code, inputs)
+    as_json = args.format == "json"
+    if is_stack(document):
+        specs = [member.spec for member in load(args.code, inputs, document).members]
+        if as_json:
+            print(json.dumps({spec.name: _found(spec) for spec in specs}, indent=2))
+        else:
+            sys.stdout.write("\n".join(map(_table, specs)))
         return 0
+    spec, warnings = load_one(args.code, inputs=inputs)
+    if as_json:
+        print(json.dumps(_found(spec), indent=2))
+        return 0
+    from nsrun.cli.output import report
+
     report(warnings)
+    sys.stdout.write(_table(spec))
+    return 0
+
+
+def _found(spec: Spec) -> dict[str, object]:
+    from nsrun.plan.review import exposure, review, word
+
+    found = review(spec)
+    total = exposure(found)
+    rows = [
+        {
+            "points": one.points,
+            "path": one.at,
+            "line": span.line if (span := spec.span(one.at)) is not None else None,
+            "what": one.what,
+            "tighter": one.tighter,
+        }
+        for one in found
+    ]
+    return {"exposure": total, "word": word(total), "findings": rows}
+
+
+def _table(spec: Spec) -> str:
+    from nsrun.cli.tables import columns
+    from nsrun.plan.review import exposure, review, word
+
+    found = review(spec)
+    total = exposure(found)
     lines = [
         (f"{one.points:.1f}", f":{spec.spans[one.at].line}" if one.at in spec.spans else "-",
          one.at, one.what, one.tighter)
         for one in found
     ]  # fmt: skip
-    sys.stdout.write(columns(("POINTS", "LINE", "PLACE", "WHAT IS OPEN", "TIGHTER"), lines))
-    sys.stdout.write(f"\nexposure of {spec.name}: {total:.1f} of 10, {word(total)}\n")
-    return 0
+    table = columns(("POINTS", "LINE", "PLACE", "WHAT IS OPEN", "TIGHTER"), lines)
+    return f"{table}\nexposure of {spec.name}: {total:.1f} of 10, {word(total)}\n"
 
 
 def _value(args: argparse.Namespace) -> int:

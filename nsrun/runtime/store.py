@@ -279,9 +279,19 @@ def find(word: str) -> Container:
         Diagnostic(
             code="NS605",
             summary=f"there is no container {word or repr(word)}",
+            why=_nowhere(),
             help=(_meant(word, known),),
         )
     )
+
+
+def _nowhere() -> tuple[str, ...]:
+    """Why none can be found: in a session of su or cron those of another one are not seen."""
+    try:
+        folder()
+    except NsrunError as error:
+        return tuple(f"{d.summary}: {why}" for d in error.diagnostics for why in d.why)
+    return ()
 
 
 def _named(word: str) -> Container | None:

@@ -44,3 +44,20 @@ def test_schemas(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     schema = json.loads(capsys.readouterr().out)
     Draft202012Validator.check_schema(schema)
     assert f"{words[0] if words else 'container'}.schema.json" in schema["$id"]
+
+
+def test_the_security_of_a_stack_is_that_of_each_container(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from tests.support.paths import SPECS
+
+    file = str(SPECS / "stacks/shop.yaml")
+    assert cli.carry_out(["explain", file, "--security", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found) == ["shop-db", "shop-web-1", "shop-web-2", "shop-proxy"]
+    assert {one["path"] for one in found["shop-db"]["findings"]} >= {"rootfs", "resources"}
+    assert cli.carry_out(["explain", file, "--security"]) == 0
+    out = capsys.readouterr().out
+    assert [line.split(":")[0] for line in out.splitlines() if line.startswith("exposure")] == [
+        f"exposure of {name}" for name in found
+    ]

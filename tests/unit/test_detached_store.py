@@ -194,3 +194,13 @@ def test_cut(text: str, width: int) -> None:
     found = cut(text, width)
     assert len(found) <= width
     assert found == text or found[:-1] == text[: width - 1]
+
+
+def test_why_there_is_none_where_there_can_be_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store, "state_folder", lambda uid, environ: None)
+    with pytest.raises(NsrunError) as caught:
+        store.find("web")
+    (found,) = caught.value.diagnostics
+    assert (found.code, found.summary) == ("NS605", "there is no container web")
+    (why,) = found.why
+    assert why.startswith("there is no folder for running containers: neither $XDG_RUNTIME_DIR")
