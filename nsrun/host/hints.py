@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from nsrun.host import (
     ceilings,
+    hints_bpf,
     hints_cgroup,
     hints_confined,
     hints_exec,
@@ -20,6 +21,7 @@ from nsrun.host import (
     hints_network,
     hints_overlay,
     hints_paths,
+    hints_process,
     hints_sysctl,
 )
 from nsrun.host.hint import Hint, HintContext
@@ -56,6 +58,11 @@ _TABLE: tuple[_Row, ...] = (
     _Row(("execve",), ("E2BIG",), hints_exec.too_big),
     _Row(("execve",), ("ENOEXEC",), hints_exec.not_a_program),
     _Row(("chdir",), ("ENOENT", "ENOTDIR"), hints_paths.no_such_folder),
+    _Row(("chdir",), ("EACCES",), hints_process.closed_on_the_way),
+    _Row(("write",), ("EACCES", "EPERM"), hints_process.score_lowered),
+    _Row(("write",), ("ERANGE",), hints_process.clock_out_of_range),
+    _Row(("bpf",), ("EPERM", "ENOSYS", "EACCES"), hints_bpf.not_taken),
+    _Row(("bpf",), ("EPERM", "EINVAL"), hints_bpf.not_attached),
     _Row(("clone3", "unshare"), ("ENOSPC", "EUSERS"), hints_ids.namespace_limit),
     _Row(("clone3", "unshare"), ("EPERM",), hints_ids.namespaces_forbidden),
     _Row(("clone3", "clone"), ("ENOMEM",), hints_ids.init_has_ended),
@@ -83,6 +90,8 @@ _TABLE: tuple[_Row, ...] = (
     _Row(("fsconfig",), ("EINVAL", "ENOENT", "ELOOP", "EBUSY"), hints_overlay.cannot_be_made),
     _Row(("fsconfig",), ("EBUSY",), hints_mount.busy),
     _Row(("fsmount", "fsconfig", "mount"), ("EPERM",), hints_mount.too_revealing),
+    _Row(("fsconfig",), ("EPERM",), hints_mount.not_in_user_namespaces),
+    _Row(("umount2",), ("EINVAL",), hints_mount.cannot_unmount),
     _Row(("move_mount", "mount"), ("ENOSPC",), hints_mount.mount_limit),
     _Row(("move_mount",), ("EINVAL", "ENOTDIR"), hints_mount.not_alike),
     _Row(("mount",), ("EINVAL",), hints_mount.pin_on_shared),

@@ -29,6 +29,7 @@ _INVALID: dict[str, tuple[int, ...]] = {
     "seccomp": (_BAD, 0, 0),
     "capset": (0, 0),
     "keyctl": (_BAD, 0, 0, 0, 0),
+    "bpf": (_BAD, 0, 0),
 }
 # These ask for CAP_SYS_ADMIN over the mount namespace first: tried where that is held.
 _INVALID_WITH_RIGHT: dict[str, tuple[int, ...]] = {
@@ -40,7 +41,8 @@ _INVALID_WITH_RIGHT: dict[str, tuple[int, ...]] = {
 _NAMESPACES = CloneFlag.CLONE_NEWUSER | CloneFlag.CLONE_NEWNS
 # An undefined flag of unshare(2) (it is of no CLONE_* that the call knows): EINVAL.
 _UNKNOWN_FLAG = 1
-CALLS = (*_INVALID, *_INVALID_WITH_RIGHT, "unshare")
+# bpf(2) may ask for a right first: see hints_bpf.
+CALLS = (*(call for call in _INVALID if call != "bpf"), *_INVALID_WITH_RIGHT, "unshare")
 # landlock_restrict_self(2), E2BIG: as many rulesets may lie over each other.
 _LAYERS_MAX = 16
 _PR_SET_NO_NEW_PRIVS = 38

@@ -227,6 +227,42 @@ def too_revealing(args: Args, context: HintContext) -> Hint | None:
     )
 
 
+def not_in_user_namespaces(args: Args, context: HintContext) -> Hint | None:
+    """fsconfig(2), EPERM: of most types only root of the initial user namespace makes one."""
+    step = traced.made_by(context, text(args, 0))
+    fstype = text(step[1], 0) if step is not None and step[0] == "fsopen" else ""
+    if not fstype or fstype in ("proc", "sysfs") or not _in_user_namespace(context):
+        return None
+    kinds = CloneFlag.CLONE_NEWUSER | CloneFlag.CLONE_NEWNS
+    if trial.errno_of(trial.make_filesystem(fstype), int(kinds)) != errno.EPERM:
+        return None
+    return Hint(
+        (f"the kernel mounts no {fstype} for a user namespace",),
+        ("mount it on the host, as root, and bind it: type bind",),
+    )
+
+
+def cannot_unmount(args: Args, context: HintContext) -> Hint | None:
+    """umount2(2), EINVAL: no mount stands there, or one that is locked to what it lies in."""
+    del args
+    entered = [values for call, values, _ in context.before if call == "fchdir"]
+    path = traced.container_path(context, text(entered[-1], 0)) if entered else None
+    host = traced.command_path(context, path) if path is not None else None
+    if path is None or host is None:
+        return None
+    if any(target == path for target, _ in traced.mounted_on(context)):
+        return None
+    if not any(mount.target == os.path.realpath(host) for mount in procfs.mounts()):
+        return Hint((f"nothing is mounted on {path}",), ("leave the entry out",))
+    if _in_user_namespace(context):
+        return Hint(
+            (f"{path} was mounted outside: in a user namespace that mount is locked, as what it "
+             "hides must stay hidden",),
+            ("mount something over it instead",),
+        )  # fmt: skip
+    return None
+
+
 def _refused_again(args: Args, context: HintContext) -> bool:
     """Whether new namespaces that own all that the file system shows are refused it as well."""
     step = traced.made_by(context, text(args, 0))

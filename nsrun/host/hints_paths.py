@@ -105,6 +105,9 @@ def _to_be_made(args: Args, context: HintContext, at: int = 0) -> tuple[str, str
 
 def read_only(args: Args, context: HintContext) -> Hint | None:
     """The place where something has to be made is read-only."""
+    turned = _made_read_only(args, context)
+    if turned is not None:
+        return turned
     made = _to_be_made(args, context)
     mount = procfs.mount_of(made[0] if made else context.rootfs or "/")
     name = made[1] if made else text(args, 1)
@@ -113,6 +116,30 @@ def read_only(args: Args, context: HintContext) -> Hint | None:
     return Hint(
         (f"{mount.target} is mounted read-only, and {name} is missing in it",),
         (f"make {name} in the rootfs beforehand, or use `overlay: ephemeral`",),
+    )
+
+
+def _made_read_only(args: Args, context: HintContext) -> Hint | None:
+    """An earlier entry of the spec has made the mount read-only that something is missing in."""
+    folder = traced.container_path(context, text(args, 0)) or "/"
+    path = os.path.normpath(f"/{folder}/{text(args, 1)}")
+    if path.startswith("//"):
+        path = path[1:]
+    readonly: dict[str, bool] = {}
+    for call, values, _ in context.before:
+        target = traced.container_path(context, text(values, 0)) if values else None
+        if call == "mount_setattr" and target is not None:
+            words = text(values, 3)
+            if "RDONLY" in traced.words(words, "set") | traced.words(words, "clr"):
+                readonly[target] = "RDONLY" in traced.words(words, "set")
+    above = [t for t in readonly if path.startswith(t.rstrip("/") + "/")]
+    place = max(above, key=len, default="")
+    over = traced.cover(context, path)
+    if not place or not readonly[place] or (over is not None and len(over[0]) > len(place)):
+        return None
+    return Hint(
+        (f"{path} is missing in {place}, which an earlier entry has made read-only",),
+        (f"put this entry above the one that makes {place} read-only",),
     )
 
 
