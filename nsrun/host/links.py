@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from nsrun.host import paths, trial
 from nsrun.host.syscalls import syscall
@@ -16,6 +17,8 @@ from nsrun.kernel.abi import CloneFlag
 from nsrun.kernel.facts import LinkFact
 from nsrun.kernel.observed import ADDRESS, LINK, ROUTE
 from nsrun.kernel.rtattr import attributes as attributes_of
+
+Network = IPv4Network | IPv6Network
 
 _NETLINK_ROUTE = 0
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
@@ -27,6 +30,7 @@ _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_INFO_KIND = 10, 18, 1
 _RTA_OIF, _RTA_GATEWAY, _RTA_VIA, _RTA_NH_ID = 4, 5, 18, 30
 _AF_INET6 = 10
 _IFA_F_TEMPORARY = 1
+_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 # The kernel's own: it makes them with the addresses. And what routers announce.
 _BY_ITSELF = (1, 2, 9)
 _RT_TABLE_LOCAL = 255
@@ -76,6 +80,17 @@ def is_there(name: str, netns: str | None = None) -> bool:
         socket.if_nametoindex(name)
 
     return trial.errno_of(look) == 0
+
+
+def networks() -> Iterator[tuple[str, Network]]:
+    """The network of each address, with the name of its interface. Raises OSError."""
+    for body in dump(_RTM_GETADDR, ADDRESS.pack(0, 0, 0, 0, 0)):
+        _, prefix, _, _, index = ADDRESS.unpack_from(body)
+        known = dict(attributes_of(body, ADDRESS.size))
+        # Of a pair IFA_ADDRESS is the other end's (linux/if_addr.h).
+        address = known.get(_IFA_LOCAL, known.get(_IFA_ADDRESS))
+        if address is not None:
+            yield _name(index), ip_network((address, prefix), strict=False)
 
 
 def _index(name: str) -> int | None:

@@ -7,6 +7,7 @@ import dataclasses
 import os
 import signal
 import time
+from collections.abc import Iterable
 from typing import NoReturn
 
 from nsrun.spec.stack import Healthcheck
@@ -14,6 +15,7 @@ from nsrun.spec.stack import Healthcheck
 _SECOND = 10**9
 # Seconds for a check to end in good order when it is told to.
 _PATIENCE = 2.0
+_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD)
 
 
 class Check:
@@ -41,9 +43,13 @@ class Check:
         return self._verdict
 
     def _begin(self, now: float) -> None:
+        # Python's handler writes into the pipe that wakes this process, which the child has as
+        # well until it lets go of it: ended before that, it would tell this one to end.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._pid = os.fork()
         if self._pid == 0:
-            _ask(self._container, self._wanted.command)
+            _ask(self._container, self._wanted.command, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self._deadline = self.next_at = now + self._wanted.timeout / _SECOND
 
     def ended(self, pid: int, code: int) -> None:
@@ -85,13 +91,14 @@ class Check:
         self._pid = 0
 
 
-def _ask(name: str, command: tuple[str, ...]) -> NoReturn:
+def _ask(name: str, command: tuple[str, ...], mask: Iterable[int]) -> NoReturn:
     """In a process of its own: replay the plan of an exec, say nothing."""
     status = 1
     try:
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGCHLD):
+        for number in _SIGNALS:
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         null = os.open("/dev/null", os.O_RDWR)
         for fd in range(3):
             os.dup2(null, fd)

@@ -27,7 +27,7 @@ from nsrun.runtime.stack_changes import Changes, joined, plan_changes
 from nsrun.runtime.stack_door import Answer, Door
 from nsrun.runtime.stack_down import Say, end, remove_volumes, take_down
 from nsrun.runtime.stack_member import BACKOFF, BACKOFF_MAX, STEADY, Kept, State
-from nsrun.runtime.stack_networks import bridges_of, network_name, start_networks
+from nsrun.runtime.stack_networks import bridges_of, network_name, require_free, start_networks
 from nsrun.runtime.stack_order import may_start, never, unwell
 from nsrun.runtime.stack_watched import joins, write_watched
 from nsrun.spec.stack import Stack
@@ -102,6 +102,8 @@ class Supervisor:
         """What is to be done; raises NsrunError where that cannot be said, and nothing has been."""
         secrets.write(self.stack)
         changes = plan_changes(self.stack)
+        if changes.networks_changed:
+            require_free(self.stack)
         secrets.renew(self.stack, changes.same)
         return changes
 

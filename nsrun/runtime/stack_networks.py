@@ -7,10 +7,14 @@ import time
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from nsrun.diag import Diagnostic, NsrunError
 from nsrun.runtime import detached, stack_store, store
 from nsrun.runtime.detached import Planned, Started
 from nsrun.runtime.store import Record
-from nsrun.spec.stack import Stack
+from nsrun.spec.stack import Stack, StackNetwork
+
+# How the bridges of all stacks are called (nsrun/spec/ipam.py).
+_BRIDGES = "nsb-"
 
 if TYPE_CHECKING:
     from nsrun.plan.bridges import Bridges
@@ -55,6 +59,49 @@ def network_plan(wanted: Bridges, socket: str) -> Plan:
     query = Query(helpers=("nft",) if filters else (), forwarding=translates)
     facts = replace(gather(query), ignored_signals=detached.IGNORED)
     return plan_bridges(wanted, facts, notify=socket)
+
+
+def require_free(stack: Stack) -> None:
+    """Raise NsrunError (NS318) where a network's addresses are another's of this host.
+
+    Of two routes to the same addresses the kernel takes one, and who is on the other network is
+    not reached. A part of a larger network may be a stack's: the longer prefix wins.
+    """
+    from nsrun.host import links
+
+    own = {n.bridge for n in stack.networks}
+    known = stack_store.record(stack.name) or {}
+    # Those of the last `up` go before these are made.
+    own |= {str(n.get("bridge")) for n in known.get("networks", ()) if isinstance(n, dict)}
+    try:
+        there = [(name, net) for name, net in links.networks() if name not in own]
+    except OSError:
+        return
+    wrong = [
+        _overlap(stack, network, gateway.network, name)
+        for network in stack.networks
+        for gateway in network.gateways
+        for name, net in there
+        if not network.external
+        and net.version == gateway.version
+        and (
+            net == gateway.network or (name.startswith(_BRIDGES) and net.overlaps(gateway.network))
+        )
+    ]
+    if wrong:
+        raise NsrunError(wrong)
+
+
+def _overlap(stack: Stack, network: StackNetwork, subnet: object, name: str) -> Diagnostic:
+    path = f"{network.path}.subnet"
+    span = stack.spans.get(path)
+    return Diagnostic(
+        code="NS318",
+        summary=f"{subnet} has addresses of the network of {name}",
+        span=span or stack.spans.get(network.path),
+        path=path if span is not None else network.path,
+        help=("give it another `subnet`",),
+    )
 
 
 def start_networks(stack: Stack) -> Started:

@@ -8,10 +8,12 @@ from collections.abc import Collection
 
 from nsrun.diag import Diagnostic
 from nsrun.runtime import store
-from nsrun.runtime.stack_member import Kept, State
+from nsrun.runtime.stack_member import BACKOFF, Kept, State
 from nsrun.spec.stack import Condition, Stack
 
 _LINES_SHOWN = 10
+# A container that is to be healthy may end at its start, and five times be started again.
+_PATIENCE = BACKOFF * 2**5
 
 
 def may_start(kept: Kept, everyone: Collection[Kept]) -> bool:
@@ -59,6 +61,8 @@ def _hopeless(kept: Kept, condition: Condition) -> str:
             return "is not healthy"
         if kept.state is State.EXITED:
             return f"ended with exit status {kept.status}"
+        if kept.state is State.RESTARTING and kept.backoff > _PATIENCE:
+            return f"ends again and again, the last time with exit status {kept.status}"
     return ""
 
 

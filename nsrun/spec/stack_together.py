@@ -40,8 +40,24 @@ def check_together(
                     f"give it one, or wait until it is `{Condition.STARTED}`",
                     span=reading.place(dependency.path),
                 )
+            elif dependency.condition is Condition.COMPLETED and _goes_on(other):
+                reading.problem(
+                    "NS318",
+                    dependency.path,
+                    f"{quote(other.name)} is always started again, and never completed",
+                    "give it `restart: on-failure`",
+                    span=reading.place(dependency.path),
+                )
         for name, path in shared(service):
             _check_one(reading, by_name.get(name), path)
+
+
+def _goes_on(service: Service) -> bool:
+    """Whether it is started again whatever its exit status was, without end."""
+    restart = service.data.get("restart")
+    if isinstance(restart, dict):
+        return restart.get("policy") == "always" and restart.get("max") is None
+    return bool(restart == "always")
 
 
 def _say_not_up(reading: Reading, other: Service, path: str) -> None:

@@ -146,6 +146,35 @@ def test_up_can_wait_for_every_healthcheck(
     assert stacks.ps()["shop-db"]["health"] == "healthy"
 
 
+def test_one_that_ends_again_and_again_is_never_healthy(stacks: Stacks) -> None:
+    check = {"command": ["false"], "interval": "20ms", "retries": 1000}
+    result = stacks.up(
+        containers={
+            "db": member(command="echo broken; exit 3", restart="always", healthcheck=check),
+            "web": member(depends_on={"db": {"condition": "healthy"}}),
+        }
+    )
+    assert result.status == 1
+    why = "shop-db ends again and again, the last time with exit status 3"
+    assert f"error[NS609]: shop-web cannot start: {why}" in result.stderr, result.stderr
+    assert "broken" in result.stderr and stacks.ps() == {}
+
+
+def test_addresses_of_another_network_are_refused(stacks: Stacks) -> None:
+    networks = {"n": {"subnet": "10.77.0.0/24"}}
+    keys = {"networks": networks, "containers": {"a": member(networks=["n"])}}
+    assert stacks.up(**keys).status == 0
+    for subnet, status in (("10.77.0.128/25", 1), ("10.78.0.0/24", 0)):
+        networks["n"]["subnet"] = subnet
+        result = stacks.up(name="other", **keys)
+        assert result.status == status, str(result)
+        told = f"error[NS318]: {subnet} has addresses of the network of nsb-shop-n" in result.stderr
+        assert told is bool(status)
+    # Its own may grow.
+    networks["n"]["subnet"] = "10.77.0.0/20"
+    assert stacks.up(**keys).status == 0
+
+
 def test_an_init_container_is_waited_for(stacks: Stacks, area: Path) -> None:
     (area / "d").mkdir()
     init = member(command="echo made > /d/f", mounts=[*BASE["mounts"], f"{area}/d:/d"])
