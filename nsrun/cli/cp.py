@@ -53,8 +53,22 @@ def main(args: argparse.Namespace) -> int:
     if source is not None:
         cp.copy_out(container, path, args.target, sys.stdout.buffer, how)
     else:
+        _require(args.source)
         cp.copy_in(container, args.source, path, sys.stdin.buffer, how)
     return 0
+
+
+def _require(source: str) -> None:
+    """Raises NsrunError (NS001) for a local file that is not there: the copy would tell of what
+    came of it at the other end."""
+    import os
+
+    from nsrun.diag import Diagnostic, NsrunError
+
+    if source != "-" and not os.path.lexists(source):
+        raise NsrunError(
+            Diagnostic(code="NS001", summary=f"cannot read `{source}`: no such file or directory")
+        )
 
 
 def _split(word: str) -> tuple[str, str] | None:

@@ -93,7 +93,15 @@ def main(args: argparse.Namespace) -> int:
                 help=("it follows the container: nsrun exec web ls",),
             )
         )
-    pairs = (word.partition("=") for word in args.env)
+    pairs = [word.partition("=") for word in args.env]
+    if not all(name for name, _, _ in pairs):
+        raise NsrunError(
+            Diagnostic(
+                code="NS002",
+                summary="--env: a variable has a name",
+                help=("give it as NAME=VALUE, or NAME alone for the caller's",),
+            )
+        )
     wanted = inside.Wanted(
         command=args.command,
         user=args.user,

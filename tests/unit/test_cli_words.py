@@ -288,3 +288,29 @@ def test_a_kind_of_namespace_that_there_is_not() -> None:
     (found,) = caught.value.diagnostics
     assert (found.code, found.summary) == ("NS002", "--ns: no kind of namespace is called 'net'")
     assert found.help[0].startswith("kinds are user, mount,")
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "says"),
+    [
+        (("cp", "nope", "web:/tmp"), 1, "error[NS001]: cannot read `nope`: no such file"),
+        (("exec", "-e", "=x", "web", "id"), 125, "error[NS002]: --env: a variable has a name"),
+        (("exec", "-e", "", "web", "id"), 125, "error[NS002]: --env: a variable has a name"),
+    ],
+)
+def test_what_is_wrong_with_the_callers_side(
+    words: tuple[str, ...],
+    status: int,
+    says: str,
+    here: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from types import SimpleNamespace
+
+    from nsrun.runtime import store
+
+    monkeypatch.setattr(store, "find", lambda word: SimpleNamespace(running=True))
+    found, out, err = run(capsys, *words)
+    assert (found, out) == (status, "")
+    assert err.startswith(says)
