@@ -128,7 +128,7 @@ COMMANDS: dict[str, Command] = {
         Command(
             name="verify",
             summary="look whether what a spec expects holds inside",
-            synopsis=f"[--plan] {_FORMAT} [--color WHEN] {_GIVEN} SPEC",
+            synopsis=f"[--plan] [--profile NAME]... {_FORMAT} [--color WHEN] {_GIVEN} SPEC",
             failure=NSRUN_FAILED,
             usage=NSRUN_FAILED,
         ),
