@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from enum import StrEnum
 
+from nsrun.kernel.values import Arg, Call
 from nsrun.plan.model import Action, Plan, Track, UndoWhen
 from nsrun.plan.ops import Op
 from nsrun.plan.registers import registers, renamed, written
+from nsrun.plan.tree import LEFT_BEHIND
 
 # Two actions whose likeness is below this are one removed and one added, not one changed.
 LIKENESS = 0.5
@@ -93,6 +95,38 @@ def diff(old: Plan, new: Plan) -> PlanDiff:
         new_name=new.name,
         settings=tuple(_settings(old, new)),
         changes=tuple(_changes(_canonical(old), _canonical(new))),
+    )
+
+
+def without_mount_points(plan: Plan) -> Plan:
+    """``plan`` without making, and taking back, what mounts stand on.
+
+    A container that runs has made them, and so its spec, planned again, finds them there.
+    """
+    kept = [a for a in plan.actions if a.origin.rule != LEFT_BEHIND]
+    return replace(plan, actions=tuple(_without_making(a) for a in kept))
+
+
+def _without_making(action: Action) -> Action:
+    """An action that does nothing else is kept as it is: a folder is what it is about."""
+    makes = [op for op in action.steps if _makes(op)]
+    parents = {op.args[0] for op in makes if isinstance(op, Call)}
+    rest = tuple(op for op in action.steps if not (_makes(op) or _only_opens(op, parents)))
+    return replace(action, steps=rest) if makes and rest else action
+
+
+def _makes(op: Op) -> bool:
+    return isinstance(op, Call) and op.name in ("mkdirat", "mknodat") and "EEXIST" in op.accept
+
+
+def _only_opens(op: Op, parents: set[Arg]) -> bool:
+    """Whether a step opens or closes a folder in which something is made."""
+    if not isinstance(op, Call):
+        return False
+    return (
+        op.save in parents
+        if op.name == "openat2"
+        else op.name == "close" and (op.args[0] in parents)
     )
 
 

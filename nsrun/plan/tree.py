@@ -18,6 +18,8 @@ from nsrun.plan.draft import Draft
 from nsrun.plan.model import Action, Track
 from nsrun.plan.ops import Op
 
+# The rule of actions that take back what was made for mounts to stand on.
+LEFT_BEHIND = "nothing is left behind"
 _WITHIN = ResolveFlag.RESOLVE_IN_ROOT | ResolveFlag.RESOLVE_NO_MAGICLINKS
 _STRICT = ResolveFlag.RESOLVE_BENEATH | ResolveFlag.RESOLVE_NO_SYMLINKS
 _READ = OpenFlag.O_DIRECTORY | OpenFlag.O_CLOEXEC
@@ -66,7 +68,7 @@ class Tree:
         self._hold = Action(
             track=Track.PARENT,
             what=f"hold {self.base}: mounts stand on its folders",
-            origin=self.draft.origin("rootfs", "nothing is left behind"),
+            origin=self.draft.origin("rootfs", LEFT_BEHIND),
             steps=(
                 calls.allow(opened, skip=("EACCES",)),
                 calls.allow(calls.flock(self._held, shared), accept=_UNLOCKED),
@@ -230,7 +232,7 @@ class Tree:
         action = Action(
             track=Track.PARENT,
             what=f"remember that {target} is missing, to be removed again",
-            origin=self.draft.origin("", "nothing is left behind"),
+            origin=self.draft.origin("", LEFT_BEHIND),
             steps=steps,
             undo=self._if_alone(cover, _removal(self.draft, keep, made, folder, link)),
         )

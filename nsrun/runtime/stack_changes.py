@@ -93,13 +93,13 @@ def joined(member: Member, wanted: Mapping[str, Member]) -> set[str]:
 def _differs(container: Container, plan: Plan, unknown: set[str] | None = None) -> set[str] | None:
     """The places in the spec of all that differs from the stored plan; ``unknown`` where there is
     none to compare with, or where it is about the whole plan."""
-    from nsrun.plan.diff import diff
+    from nsrun.plan.diff import diff, without_mount_points
 
     try:
         stored = store.plan_of(container)
     except (OSError, NsrunError):
         return unknown
-    found = diff(stored, plan)
+    found = diff(without_mount_points(stored), without_mount_points(plan))
     return unknown if found.settings else {c.action.origin.path for c in found.changes}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from nsrun.kernel.facts import Facts
+from nsrun.plan.diff import diff, without_mount_points
 from nsrun.plan.model import Action, Plan, Track
 from tests.support import planning
 from tests.support.planning import (
@@ -318,6 +319,18 @@ def test_what_is_made_on_the_host_is_removed_by_the_launcher() -> None:
     order(plan, Track.PARENT, "hold /r", REMEMBER, "start the child")
     for op in kept.undo[3:7:3]:
         assert {"ENOENT", "ENOTEMPTY"} <= set(getattr(op, "accept", ()))
+
+
+def test_what_a_mount_stands_on_makes_no_difference_to_a_running_container() -> None:
+    """It has made it itself; `up` would start it anew each time."""
+    targets = ["/mnt/a", "/proc", "/sys", "/dev"]
+    absent = knowing(OURS, targets={name: missing(name) for name in targets})
+    present = knowing(OURS, targets={name: folder() for name in targets})
+    first, again = (planned(tmpfs("/mnt/a"), facts=f, rootfs="/r") for f in (absent, present))
+    assert diff(first, again).changes
+    assert not diff(without_mount_points(first), without_mount_points(again)).changes
+    other = planned(tmpfs("/mnt/b"), facts=present, rootfs="/r")
+    assert diff(without_mount_points(first), without_mount_points(other)).changes
 
 
 def test_a_file_that_was_filled_meanwhile_is_not_removed() -> None:
