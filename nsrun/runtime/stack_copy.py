@@ -12,7 +12,7 @@ import secrets
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface, ip_network
 from types import MappingProxyType
 
 from nsrun.diag import Diagnostic
@@ -26,11 +26,14 @@ from nsrun.spec.model import (
     Network,
     Overlay,
     Port,
+    Route,
     Spec,
 )
 from nsrun.spec.stack import Member, Stack
 
 Subnet = IPv4Network | IPv6Network
+# Where a subnet was, and where it is.
+Pairs = list[tuple[Subnet, Subnet]]
 Move = Callable[[IPAddress], IPAddress]
 # Interfaces that have no end on the host.
 _INSIDE = (LinkType.DUMMY, LinkType.BRIDGE)
@@ -157,16 +160,18 @@ def placed(original: Stack, copy: Stack, used: Iterable[Subnet]) -> tuple[Stack,
     """``copy`` on subnets that are in none of ``used``, the original's where they are free; and
     NS622 for what names an address that the copy has not."""
     taken = list(used)
-    to_copy: list[tuple[Subnet, Subnet]] = []
-    to_original: list[tuple[Subnet, Subnet]] = []
+    to_copy: Pairs = []
+    to_original: Pairs = []
     for old, new in zip(original.networks, copy.networks, strict=True):
         for before, after in zip(old.gateways, new.gateways, strict=True):
             place = _free(before.network, taken)
             taken.append(place)
             to_original.append((before.network, place))
             to_copy.append((after.network, place))
-    moved = _moved(copy, _mover(to_copy), _mover(to_original), original)
-    gone = {a for a in _addresses(original) if _mover(to_original)(a) != a}
+    # What the file has by its numbers is the stack's own, what the names gave is the copy's.
+    moved = _moved(copy, to_copy + to_original, _mover(to_original))
+    known = {*_addresses(original), *(old.network_address for old, _ in to_original)}
+    gone = {address for address in known if _mover(to_original)(address) != address}
     return moved, list(_literal(original, gone)) if gone else []
 
 
@@ -187,7 +192,7 @@ def _free(wanted: Subnet, taken: list[Subnet]) -> Subnet:
     raise LookupError(str(wanted))
 
 
-def _mover(pairs: list[tuple[Subnet, Subnet]]) -> Move:
+def _mover(pairs: Pairs) -> Move:
     def move(address: IPAddress) -> IPAddress:
         for old, new in pairs:
             if old.version == address.version and address in old:
@@ -199,23 +204,30 @@ def _mover(pairs: list[tuple[Subnet, Subnet]]) -> Move:
     return move
 
 
-def _moved(copy: Stack, move: Move, expected: Move, original: Stack) -> Stack:
+def _moved(copy: Stack, pairs: Pairs, expected: Move) -> Stack:
+    move = _mover(pairs)
+
     def interface(address: InterfaceAddress) -> InterfaceAddress:
         return ip_interface(f"{move(address.ip)}/{address.network.prefixlen}")
 
     def spec(one: Spec) -> Spec:
         own = one.network
         if own is not None:
-            links = (
+            links = tuple(
                 replace(i, addresses=tuple(map(interface, i.addresses))) for i in own.interfaces
             )
-            routes = (replace(r, via=move(r.via)) if r.via is not None else r for r in own.routes)
+            there = {a.network for link in links for a in link.addresses}
+            routes = _routes(own.routes, pairs, there)
             hosts = {name: move(address) for name, address in own.hosts.items()}
+            dns = own.dns
+            if dns is not None:
+                dns = replace(dns, nameservers=tuple(map(move, dns.nameservers)))
             own = replace(
                 own,
-                interfaces=tuple(links),
-                routes=tuple(routes),
+                interfaces=links,
+                routes=routes,
                 hosts=MappingProxyType(hosts),
+                dns=dns,
             )
         return replace(one, network=own, expect=_expected(one.expect, expected))
 
@@ -234,6 +246,34 @@ def _moved(copy: Stack, move: Move, expected: Move, original: Stack) -> Stack:
             )
             for m in copy.members
         ),
+    )
+
+
+def _routes(routes: tuple[Route, ...], pairs: Pairs, there: set[Subnet]) -> tuple[Route, ...]:
+    """As they lead to the same subnets; one to several at once leads to each of them as well.
+    ``there``: those that the container is on."""
+    move = _mover(pairs)
+    found: list[Route] = []
+    for route in routes:
+        via = move(route.via) if route.via is not None else None
+        to = route.to
+        if to.prefixlen:
+            # The whole family's holds every subnet, wherever it is.
+            to = ip_network((move(to.network_address), to.prefixlen), strict=False)
+            inner = {new for old, new in pairs if old != new and _is_above(route.to, old)}
+            if inner:
+                to = route.to
+            for one in sorted(inner - there - {r.to for r in routes}, key=str):
+                found.append(replace(route, to=one, via=via))
+        found.append(replace(route, to=to, via=via))
+    return tuple(found)
+
+
+def _is_above(wide: Subnet, one: Subnet) -> bool:
+    return (
+        wide.version == one.version
+        and wide.prefixlen < one.prefixlen
+        and one.network_address in wide
     )
 
 

@@ -65,7 +65,16 @@ def test_it_is_moved_as_a_whole_where_they_are_in_use(both: Any) -> None:
         "reachable": ["10.91.0.3:80", "[fd91::3]:80"],
         "unreachable": ["192.0.2.1:80", "10.91.0.77:1"],
     }
-    original, read = both(containers={"a": {**MEMBER, "expect": expect}, "b": MEMBER})
+    network = {
+        "routes": [
+            {"to": "10.91.0.64/26", "via": "10.91.0.3"},
+            {"to": "192.0.2.0/24", "via": "10.91.0.3"},
+        ],
+        "dns": {"nameservers": ["10.91.0.3", "9.9.9.9"]},
+    }
+    original, read = both(
+        containers={"a": {**MEMBER, "expect": expect, "network": network}, "b": MEMBER}
+    )
     used = [g.network for n in original.networks for g in n.gateways]
     copy, wrong = placed(original, read, used)
     assert wrong == []
@@ -81,8 +90,32 @@ def test_it_is_moved_as_a_whole_where_they_are_in_use(both: Any) -> None:
     beyond = a.spec.expect.unreachable[1].address
     assert beyond is not None and beyond in subnets[0] and int(beyond) & 0xFF == 77
     gateways = {g.ip for n in copy.networks for g in n.gateways}
-    assert {r.via for r in a.spec.network.routes} <= gateways
+    inner, outer, *rest = a.spec.network.routes
+    assert inner.to.subnet_of(subnets[0]) and inner.to.prefixlen == 26
+    assert (str(outer.to), outer.via) == ("192.0.2.0/24", front4)
+    assert {r.via for r in rest} <= gateways and not {r.to.prefixlen for r in rest} - {0}
+    assert a.spec.network.dns is not None
+    assert a.spec.network.dns.nameservers == (front4, ip_address("9.9.9.9"))
     assert addresses(copy, "a") != addresses(original, "a")
+
+
+def test_a_route_to_several_networks_leads_to_each_where_it_is(both: Any) -> None:
+    networks = {name: {"subnet": f"10.93.{n}.0/24", "internal": True}
+                for n, name in enumerate(("left", "middle", "right"))}  # fmt: skip
+    routes = [{"to": "10.93.0.0/16", "via": "10.93.0.2"}]
+    alice = {**MEMBER, "networks": ["left"], "network": {"routes": routes}}
+    router = {**MEMBER, "networks": {"left": {"address": "10.93.0.2"}, "right": {}}}
+    original, read = both(networks=networks, containers={"alice": alice, "r": router})
+    used = [ip_network("10.93.0.0/24"), ip_network("10.93.2.0/24")]
+    copy, _ = placed(original, read, used)
+    left, middle, right = (n.gateways[0].network for n in copy.networks)
+    assert middle == ip_network("10.93.1.0/24") and {left, right}.isdisjoint(used)
+    network = copy.of("alice")[0].spec.network
+    assert network is not None
+    via = copy.of("r")[0].addresses["left"][0].ip
+    assert [(r.to, r.via) for r in network.routes] == [
+        (right, via), (ip_network("10.93.0.0/16"), via)
+    ]  # fmt: skip
 
 
 def test_who_is_told_an_address_by_its_number_is_told_of(both: Any) -> None:
