@@ -125,7 +125,7 @@ class Follower:
             return
         # It has taken its folder away itself, and nobody else will write of it.
         record, end = container.record, end_of(data)
-        yield from self._once(events.of(record, "die", **events.how(end.status, end.signal)))
+        yield from self._once(events.of(record, "die", 0, **events.how(end.status, end.signal)))
         yield from self._once(events.of(record, "destroy"))
 
     def _settle(self, name: str, ident: str) -> Iterator[Event]:
