@@ -129,9 +129,11 @@ def _dry_run(stack: Stack, *, as_json: bool) -> int:
         return 0
     if changes.networks_changed:
         print("make the networks")
+    ended = {container.record.name for container in changes.removed if not container.alive}
     for word, name, new in found:
         if word == "make anew":
-            print(f"make {name} anew: its plan differs, or it has ended")
+            why = "it has ended" if name in ended else "its plan differs"
+            print(f"make {name} anew: {why}")
         else:
             print(f"{word} {name}" + (f", with the new {' and '.join(new)}" if new else ""))
     return 0
