@@ -15,7 +15,7 @@ from dataclasses import replace
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_interface, ip_network
 from types import MappingProxyType
 
-from nsrun.diag import Diagnostic
+from nsrun.diag import Diagnostic, NsrunError, Span
 from nsrun.plan import assertions
 from nsrun.spec.model import (
     Endpoint,
@@ -29,7 +29,7 @@ from nsrun.spec.model import (
     Route,
     Spec,
 )
-from nsrun.spec.stack import Member, Stack
+from nsrun.spec.stack import Member, Stack, StackNetwork
 
 Subnet = IPv4Network | IPv6Network
 # Where a subnet was, and where it is.
@@ -71,20 +71,17 @@ def refusals(stack: Stack, copy: Stack, volumes: str) -> Iterator[Diagnostic]:
         yield from _shared_ports(member, stack)
 
 
-def _refusal(stack: Stack, path: str, summary: str, why: str, *help: str) -> Diagnostic:
-    span = stack.spans.get(path)
-    return _diagnostic(summary, path, why, help, span)
+def _refusal(stack: Stack, path: str, summary: str, why: str) -> Diagnostic:
+    return _diagnostic(summary, path, why, (), stack.spans.get(path))
 
 
 def _diagnostic(
-    summary: str, path: str, why: str, help: tuple[str, ...], span: object
+    summary: str, path: str, why: str, help: tuple[str, ...], span: Span | None
 ) -> Diagnostic:
-    from nsrun.diag import Span
-
     return Diagnostic(
         code="NS622",
         summary=f"the stack cannot be copied: {summary}",
-        span=span if isinstance(span, Span) else None,
+        span=span,
         path=path,
         why=(why,),
         help=help,
@@ -164,7 +161,12 @@ def placed(original: Stack, copy: Stack, used: Iterable[Subnet]) -> tuple[Stack,
     to_original: Pairs = []
     for old, new in zip(original.networks, copy.networks, strict=True):
         for before, after in zip(old.gateways, new.gateways, strict=True):
-            place = _free(before.network, taken)
+            try:
+                place = _free(before.network, taken)
+            except LookupError:
+                why = "its own is in use on the host"
+                what = f"no other network as large as {before.network} is free"
+                return copy, [_refusal(original, old.path, what, why)]
             taken.append(place)
             to_original.append((before.network, place))
             to_copy.append((after.network, place))
@@ -344,14 +346,14 @@ def running(spec: Spec) -> Spec:
 
 def looking(stack: Stack, member: Member) -> Spec:
     """The container that looks in a member's place: beside it on its networks, by addresses that
-    nobody there has. Raises LookupError (with the network's name) where there is none."""
+    nobody there has. Raises NsrunError (NS622) where there is none."""
     spec = assertions.copy_of(member.spec, f"{member.spec.name}-look")
     if spec.network is None:
         return spec
     taken = set(_addresses(stack))
-    networks = {f"networks.{n.name}": n.name for n in stack.networks}
+    networks = {f"networks.{n.name}": n for n in stack.networks}
 
-    def spare(address: InterfaceAddress, network: str) -> InterfaceAddress:
+    def spare(address: InterfaceAddress, network: StackNetwork) -> InterfaceAddress:
         subnet = address.network
         # From the end: containers have the first ones. The last of all is the broadcast's.
         for number in range(int(subnet.broadcast_address) - 1, int(subnet.network_address), -1):
@@ -359,7 +361,9 @@ def looking(stack: Stack, member: Member) -> Spec:
             if one not in taken:
                 taken.add(one)
                 return ip_interface(f"{one}/{subnet.prefixlen}")
-        raise LookupError(network)
+        what = f"the network {network.name} has no address left"
+        why = "who looks in a container's place is on its networks too"
+        raise NsrunError(_refusal(stack, network.path, what, why))
 
     links = (
         replace(link, addresses=tuple(spare(a, networks[link.path]) for a in link.addresses))

@@ -62,17 +62,10 @@ def copy_of(original: Stack, read: Stack, volumes: str) -> Stack:
     wrong = list(stack_copy.refusals(original, read, volumes))
     if wrong:
         raise NsrunError(wrong)
-    try:
-        copy, wrong = stack_copy.placed(original, read, subnets())
-    except LookupError as error:
-        raise NsrunError(_no_room(f"no other network as large as {error} is free")) from None
+    copy, wrong = stack_copy.placed(original, read, subnets())
     if wrong:
         raise NsrunError(wrong)
     return copy
-
-
-def _no_room(summary: str) -> Diagnostic:
-    return Diagnostic(code="NS622", summary=f"the stack cannot be copied: {summary}")
 
 
 @contextmanager
@@ -118,10 +111,7 @@ def look(supervisor: Supervisor, original: Stack, copy: Stack) -> Iterator[Looke
 
 
 def _plan(copy: Stack, member: Member) -> Plan:
-    try:
-        spec = stack_copy.looking(copy, member)
-    except LookupError as error:
-        raise NsrunError(_no_room(f"its network {error} has no address left")) from None
+    spec = stack_copy.looking(copy, member)
     return plan(spec, gather(wanted(spec)), callers=verify.own_namespaces())
 
 

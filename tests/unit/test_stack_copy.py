@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from nsrun.diag import NsrunError
 from nsrun.runtime.stack_copy import looking, new_name, placed, refusals, running
 from nsrun.spec.model import Overlay
 from nsrun.spec.stack import Stack
@@ -133,8 +134,8 @@ def test_who_is_told_an_address_by_its_number_is_told_of(both: Any) -> None:
         ("NS622", path) for path in ("command", 'files["/etc/app"]', "env")
     ]
     assert all(d.span is not None for d in wrong)
-    with pytest.raises(LookupError):
-        placed(original, read, [ip_network("::/0"), *used])
+    (one,) = placed(original, read, [ip_network("::/0"), *used])[1]
+    assert (one.code, one.path) == ("NS622", "networks.front") and one.span is not None
 
 
 def test_what_cannot_be_had_twice(both: Any, tmp_path: Path) -> None:
@@ -204,8 +205,10 @@ def test_the_containers_of_a_copy(both: Any, tmp_path: Path) -> None:
 def test_there_may_be_no_address_for_who_looks(both: Any) -> None:
     member = {**MEMBER, "networks": ["n"]}
     _, read = both(networks={"n": {"subnet": "10.91.0.0/30"}}, containers={"a": member})
-    with pytest.raises(LookupError, match="n"):
+    with pytest.raises(NsrunError) as caught:
         looking(read, read.members[0])
+    (one,) = caught.value.diagnostics
+    assert (one.code, one.path) == ("NS622", "networks.n") and one.span is not None
 
 
 def test_its_name_is_nobodys() -> None:
