@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import os
 
-from nsrun.host import procfs, traced
+from nsrun.host import nsfs, procfs, traced
 from nsrun.host.actor import actor, owner_words
 from nsrun.host.hint import Args, Hint, HintContext, text
+from nsrun.kernel.abi import Capability
+
+_SYS_PTRACE = 19  # linux/capability.h
+_SHOWN = 3
 
 
 def _path(args: Args, context: HintContext) -> str | None:
@@ -79,9 +83,27 @@ def _of_another(path: str) -> Hint | None:
     except OSError:
         return None
     if owner == os.getuid():
-        return None
+        return _more_capable(parts[2])
     return Hint((f"process {parts[2]} belongs to uid {owner}, and uid {os.getuid()} may not "
                  "look into it",))  # fmt: skip
+
+
+def _more_capable(pid: str) -> Hint | None:
+    """ptrace(2), cap_ptrace_access_check: without CAP_SYS_PTRACE the other one may have no right
+    that the caller has not."""
+    held = procfs.capabilities()
+    more = procfs.bits(procfs.status(pid).get("CapPrm", "")) - held
+    own = nsfs.inode("/proc/self/ns/user")
+    if _SYS_PTRACE in held or not more or nsfs.inode(f"/proc/{pid}/ns/user") not in (None, own):
+        return None
+    known = {int(one): one.name for one in Capability}
+    names = ", ".join(known.get(number, str(number)) for number in sorted(more)[:_SHOWN])
+    rest = f" and {len(more) - _SHOWN} more" if len(more) > _SHOWN else ""
+    return Hint(
+        (f"process {pid} holds {names}{rest}, which nsrun does not: it takes CAP_SYS_PTRACE to "
+         "look into it",),
+        ("join a namespace of a process that has no more rights, or give nsrun CAP_SYS_PTRACE",),
+    )  # fmt: skip
 
 
 def link_in_the_way(args: Args, context: HintContext) -> Hint | None:

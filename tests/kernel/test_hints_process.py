@@ -6,6 +6,7 @@ import ctypes
 import os
 import struct
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,7 @@ from nsrun.host.syscalls import syscall
 from nsrun.kernel.abi import BpfAttachType, BpfCommand, BpfProgType
 from nsrun.plan.device_program import device_program
 from tests.support.box import Box
-from tests.support.hints import said
+from tests.support.hints import run_after, said
 from tests.support.requires import requires
 
 _OWN = int(Path("/proc/self/oom_score_adj").read_text(encoding="ascii"))
@@ -75,6 +76,29 @@ def test_a_working_directory_that_is_closed(root_box: Box) -> None:
     found = said(root_box.run("true", **keys))
     assert found.why == f"uid 33 may not enter {root_box.folder} (mode 0700, owner 0:0)"
     assert root_box.run("true", **{**keys, "user": "0:0"}).status == 0
+
+
+def test_a_process_with_more_rights(root_box: Box) -> None:
+    """ptrace(2): the files of its namespaces are closed as it is."""
+    keys = {"namespaces": ["mount", {"type": "uts", "pid": os.getpid()}]}
+    fewer = ("setpriv", "--bounding-set", "-sys_ptrace,-sys_time")
+    found = said(replace(root_box, runner=root_box.runner.with_(wrapper=fewer)).run("true", **keys))
+    assert f"process {os.getpid()} holds CAP_SYS_PTRACE, CAP_SYS_TIME" in found.why
+    assert "it takes CAP_SYS_PTRACE to look into it" in found.why
+    assert root_box.run("true", **keys).status == 0
+
+
+def test_flags_that_are_locked(box: Box) -> None:
+    """Of a mount that an earlier entry of the spec has put there."""
+    source = box.folder / "source"
+    source.mkdir()
+    mounts = [
+        {"type": "bind", "source": str(source), "target": "/mnt"},
+        {"target": "/mnt", "options": ["suid"], "remount": True},
+    ]
+    spec = box.spec(command="true", namespaces=["user", "mount"], mounts=mounts)
+    found = said(run_after(box.runner, f"mount -t tmpfs -o nosuid none {source}", spec))
+    assert found.why == f"{source} is mounted nosuid, and a user namespace may not take that away"
 
 
 def test_a_clock_that_is_in_range_has_no_why() -> None:
