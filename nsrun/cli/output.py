@@ -35,8 +35,8 @@ def report(diagnostics: Iterable[Diagnostic]) -> None:
     """Print diagnostics on standard error, with the lines of the files they speak of."""
     from nsrun.render.diagnostic import render
 
-    text = render(diagnostics, color=wants_color("auto", sys.stderr))
-    say(text)
+    if text := render(diagnostics, color=wants_color("auto", sys.stderr)):
+        say(text)
 
 
 def say(text: str) -> None:
