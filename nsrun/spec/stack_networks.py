@@ -5,6 +5,7 @@ container gets of them: interfaces, routes, the names of the others.
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 from ipaddress import ip_address, ip_network
 from types import MappingProxyType
 from typing import Any
@@ -245,6 +246,7 @@ def _connected(
                 name=interface,
                 type=LinkType.VETH,
                 addresses=addresses,
+                mac=_mac(addresses),
                 mtu=network.mtu,
                 peer=Peer(bridge=network.bridge),
             )
@@ -262,6 +264,16 @@ def _connected(
         ),
         spans=MappingProxyType(spans),
     )
+
+
+def _mac(addresses: tuple[InterfaceAddress, ...]) -> str | None:
+    """A locally administered one, the same for the same address: after a restart with another one
+    the neighbours would go on sending to the old for up to a minute (arp(7))."""
+    if not addresses:
+        return None
+    packed = addresses[0].ip.packed
+    ending = packed if len(packed) == 4 else hashlib.sha256(packed).digest()[:4]
+    return (b"\x02\x42" + ending).hex(":")
 
 
 def _defaults(

@@ -236,6 +236,8 @@ def test_a_container_has_an_interface_on_each_network(folder: Path) -> None:
         ("eth0", "nsb-shop-front", 1400),
         ("eth1", "nsb-shop-back", None),
     ]
+    # The same at each start, or neighbours would send to the one before.
+    assert [i.mac for i in network.interfaces] == ["02:42:0a:0a:00:02", "02:42:0a:14:00:02"]
     # The internal network leads nowhere.
     assert [(str(r.to), str(r.via)) for r in network.routes] == [
         ("0.0.0.0/0", "10.10.0.1"),
