@@ -66,6 +66,34 @@ def test_groups_of_a_containers_own_go_with_it(root_box: Box, keys: dict[str, An
     assert not any(path.exists() for path in left)
 
 
+STOP_NEW = r"""
+cd /mnt/nsrun-c && mkdir -p 'a b/c' d && sleep 64 & pid=$!
+until [ -d /mnt/nsrun-c/d ]; do sleep 0.01; done
+cd /mnt/nsrun-c && echo $pid >d/cgroup.procs && echo 1 >d/cgroup.freeze && echo up; read x
+"""
+
+
+def test_the_same_on_version_2(root_box: Box) -> None:
+    found = cgroups.look().v2
+    if found is None or "hugetlb" not in found.controllers or not found.writable:
+        pytest.skip("no hierarchy of version 2 with a controller that this test asks for")
+    group = Path(found.path) / "nsrun-c"
+    mounts = [{"type": "bind", "source": found.path, "target": "/mnt"}]
+    with root_box.running(
+        STOP_NEW, name="c", namespaces=["mount", "ipc"], mounts=mounts,
+        resources={"hugepages": {"2MB": "4m"}},
+    ) as running:  # fmt: skip
+        assert running.line() == "up"
+        (frozen,) = map(int, (group / "d/cgroup.procs").read_text().split())
+        with pytest.raises(OSError) as caught:
+            group.rmdir()
+        assert caught.value.errno == errno.EBUSY, "the control: one call does not remove it"
+        ended = running.end()
+    assert (ended.status, ended.stderr) == (1, "")
+    assert not group.exists()
+    assert is_dead(frozen)
+
+
 def test_who_is_stopped_in_a_group_below_ends(root_c: Containers, keys: dict[str, Any]) -> None:
     left = [path / "nsrun-c" for path in hierarchies().values()]
     mounts = [{"type": "proc", "target": "/proc"}, *keys["mounts"]]
