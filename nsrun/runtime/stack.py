@@ -212,6 +212,8 @@ class Supervisor:
         )
         for volume in stack.volumes:
             if volume.named:
+                # What a container's root makes set-user-ID in one, no user of the host may run.
+                os.makedirs(os.path.dirname(volume.folder), mode=0o700, exist_ok=True)
                 os.makedirs(volume.folder, mode=0o755, exist_ok=True)
 
     def _networks(self) -> None:

@@ -316,6 +316,8 @@ def test_volumes_outlive_the_stack(stacks: Stacks) -> None:
         assert stacks.up(**keys).status == 0
         assert wait_for(lambda: place.exists() and place.read_text() == f"{number}\n")  # noqa: B023
         stacks.down()
+    # A program made set-user-ID in a volume is not for other users of the host.
+    assert place.parent.parent.stat().st_mode & 0o777 == 0o700
     stacks.up(**keys)
     assert stacks.down("shop", "--volumes").status == 0
     assert not place.parent.exists()
