@@ -25,7 +25,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser,
         """
 nsrun logs -f --tail 20 web
-nsrun logs --json web | jq -r 'select(.stream == "stderr").text'
+nsrun logs --json web
 """,
     )
 

@@ -34,7 +34,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         parser,
         """
 nsrun ps -a
-nsrun ps -q --filter stack=shop --filter status=running
+nsrun ps --filter stack=shop --filter status=running
 nsrun ps --format json
 """,
     )
