@@ -17,6 +17,7 @@ from nsrun.host import (
     hints_exec,
     hints_exec_denied,
     hints_ids,
+    hints_limits,
     hints_mount,
     hints_network,
     hints_overlay,
@@ -39,6 +40,8 @@ class _Row:
 
 
 _FILE = ("open_tree", "openat", "openat2")
+_OPENS = (*_FILE, "fsopen", "fsmount", "fspick", "socket", "socketpair", "pipe2", "signalfd4",
+          "clone3", "landlock_create_ruleset")  # fmt: skip
 _MAKE = ("mkdirat", "mknodat")
 _MOUNTS = ("mount", "umount2", "move_mount", "pivot_root", "mount_setattr", "fsmount")
 
@@ -58,6 +61,13 @@ _TABLE: tuple[_Row, ...] = (
     _Row(("execve",), ("E2BIG",), hints_exec.too_big),
     _Row(("execve",), ("ENOEXEC",), hints_exec.not_a_program),
     _Row(("chdir",), ("ENOENT", "ENOTDIR"), hints_paths.no_such_folder),
+    _Row(_OPENS, ("EMFILE",), hints_limits.too_many_files),
+    _Row(("clone3", "init", "spawn"), ("EAGAIN",), hints_limits.too_many_processes),
+    _Row(
+        (*_MAKE, "openat", "openat2", "symlinkat", "write", "sendfile"),
+        ("ENOSPC",),
+        hints_limits.no_room,
+    ),
     _Row(("chdir",), ("EACCES",), hints_process.closed_on_the_way),
     _Row(("write",), ("EACCES", "EPERM"), hints_process.score_lowered),
     _Row(("write",), ("ERANGE",), hints_process.clock_out_of_range),

@@ -179,12 +179,7 @@ def cannot_be_idmapped(args: Args, context: HintContext) -> Hint | None:
 def locked_flags(args: Args, context: HintContext) -> Hint | None:
     """mount_namespaces(7): flags of mounts from a more privileged namespace are locked."""
     attr = text(args, 3)
-    inside = traced.container_path(context, text(args, 0))
-    # What lies over a place of the root is what was mounted there before.
-    over = traced.cover(context, inside) if inside is not None else None
-    path = traced.host_path(context, text(args, 0))
-    if inside is not None and over is not None:
-        path = traced.command_path(context, inside)
+    path = traced.place_of(context, text(args, 0))
     mount = procfs.mount_of(path) if path is not None else None
     if "IDMAP" in traced.words(attr, "set"):
         return cannot_be_idmapped((path,), context) if path is not None else None

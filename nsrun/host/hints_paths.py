@@ -121,7 +121,7 @@ def link_in_the_way(args: Args, context: HintContext) -> Hint | None:
 def _to_be_made(args: Args, context: HintContext, at: int = 0) -> tuple[str, str] | None:
     """The (host folder, name) of what a call makes in a descriptor's folder."""
     folder, name = text(args, at), text(args, at + 1)
-    host = traced.host_path(context, folder) if folder.startswith("%") else None
+    host = traced.place_of(context, folder) if folder.startswith("%") else None
     return (host, name) if host is not None and name else None
 
 

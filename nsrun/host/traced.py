@@ -112,6 +112,14 @@ def command_path(context: HintContext, path: str) -> str | None:
     return os.path.normpath(os.path.join(top, os.path.relpath(path, over[0])))
 
 
+def place_of(context: HintContext, register: str) -> str | None:
+    """As :func:`host_path`, of a place in the root that a mount of the run may lie over."""
+    inside = container_path(context, register)
+    if inside is not None and cover(context, inside) is not None:
+        return command_path(context, inside)
+    return host_path(context, register)
+
+
 def attributes(context: HintContext, register: str) -> set[str]:
     """The attributes that were set on a mount, as mount_setattr(2) and fsmount(2) name them."""
     found: set[str] = set()
