@@ -106,6 +106,7 @@ _TABLE: tuple[_Row, ...] = (
     _Row(("move_mount",), ("EINVAL", "ENOTDIR"), hints_mount.not_alike),
     _Row(("mount",), ("EINVAL",), hints_mount.pin_on_shared),
     _Row(("mount",), ("EPERM",), hints_mount.mounting_forbidden),
+    _Row(("open_tree",), ("EPERM",), hints_mount.pinning_forbidden),
     _Row(("mount_setattr",), ("EINVAL",), hints_mount.attributes_refused),
     _Row(("mount_setattr",), ("EPERM",), hints_mount.locked_flags),
     _Row(("unlinkat",), ("EBUSY",), hints_cgroup.in_use),

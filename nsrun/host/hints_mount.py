@@ -292,6 +292,17 @@ def pin_on_shared(args: Args, context: HintContext) -> Hint | None:
     )
 
 
+def pinning_forbidden(args: Args, context: HintContext) -> Hint | None:
+    """open_tree(2), OPEN_TREE_CLONE, EPERM: what the launcher takes of a namespace to pin it."""
+    del context
+    path = text(args, 1)
+    if not path.startswith("/proc/") or "/ns/" not in path or 21 in procfs.capabilities():
+        return None
+    return Hint(
+        (f"to bind a namespace takes CAP_SYS_ADMIN, which uid {os.getuid()} does not have",),
+    )
+
+
 def mounting_forbidden(args: Args, context: HintContext) -> Hint | None:
     """mount(2), EPERM: the caller has no right in its own mount namespace."""
     del args, context

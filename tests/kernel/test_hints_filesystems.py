@@ -62,7 +62,7 @@ def test_a_proc_that_would_show_what_is_hidden(user_box: Box) -> None:
 def test_a_file_system_that_no_user_namespace_may_mount_has_no_hidden_proc(box: Box) -> None:
     found = refused(box, {"type": "debugfs", "target": "/mnt"})
     assert "EPERM" in found.text
-    assert found.why == ""
+    assert found.why == "the kernel mounts no debugfs for a user namespace"
 
 
 @requires("root")
