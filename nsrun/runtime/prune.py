@@ -58,9 +58,8 @@ def prune(*, dry_run: bool) -> Iterator[Gone]:
 def _groups(dry_run: bool) -> Iterator[Gone]:
     for path in cgroups.empty_below(group_name("")):
         with contextlib.suppress(OSError):
-            if not dry_run:
-                os.rmdir(path)
-            yield Gone("control group", path)
+            if dry_run or subgroups.remove_empty(path):
+                yield Gone("control group", path)
 
 
 def _listed(folder: str) -> list[str]:
