@@ -32,6 +32,21 @@ def state_folder(uid: int, environment: Mapping[str, str]) -> str | None:
     return None
 
 
+def writable_by_others(uid: int, environment: Mapping[str, str]) -> str | None:
+    """A state folder of ``uid`` that is not used because others may write there; None without."""
+    own = (environment.get("XDG_RUNTIME_DIR", ""), f"/run/user/{uid}")
+    for parent in ("/run",) if uid == 0 else own:
+        path = os.path.join(parent, "nsrun")
+        try:
+            status = os.lstat(path)
+        except (OSError, ValueError):
+            continue
+        is_own = os.path.isabs(path) and stat.S_ISDIR(status.st_mode) and status.st_uid == uid
+        if is_own and status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            return path
+    return None
+
+
 def make_private(path: str) -> None:
     """Make a folder, and those above it that are missing, each its owner's alone, whatever the
     umask; one that is there stays as it is. Raises OSError.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
-from nsrun.runtime import stack_store
+from nsrun.runtime import stack_store, store
 from nsrun.runtime.stack_changes import joined
 from nsrun.spec.model import Spec
 from nsrun.spec.stack import Healthcheck, Member, Restart, Stack
@@ -29,7 +29,7 @@ def write_watched(stack: Stack) -> None:
 
 def watched(name: str) -> Stack:
     """The stack as far as :func:`write_watched` has it."""
-    data = stack_store.read(name, "watched.json") or []
+    data = _read(name)
     return Stack(
         name=name,
         file="",
@@ -70,8 +70,47 @@ def kept_otherwise(stack: Stack) -> dict[str, tuple[str, ...]]:
 def joins(name: str) -> dict[str, frozenset[str]]:
     """By a container's name those whose namespaces it shares, as :func:`write_watched` has it."""
     # An older nsrun wrote none.
-    data = stack_store.read(name, "watched.json") or []
+    data = _read(name)
     return {one["name"]: frozenset(one.get("joins", ())) for one in data}
+
+
+def _read(name: str) -> list[dict[str, Any]]:
+    """The members of watched.json, without those that are not of its form."""
+    data = stack_store.read(name, "watched.json")
+    return [one for one in data if _is_sound(one)] if isinstance(data, list) else []
+
+
+def _is_sound(one: object) -> bool:
+    if not isinstance(one, dict):
+        return False
+    name, joined_by, restart = one.get("name"), one.get("joins", []), one.get("restart")
+    check = one.get("healthcheck")
+    if not (store.is_text(name) and store.is_text(one.get("service"))):
+        return False
+    # It is made into a path.
+    if "/" in str(name) or name in ("", ".", ".."):
+        return False
+    if not isinstance(joined_by, list) or not all(map(store.is_text, joined_by)):
+        return False
+    if not isinstance(restart, dict) or not restart.keys() <= {"policy", "max"}:
+        return False
+    if restart.get("policy") not in ("no", "on-failure", "always"):
+        return False
+    most = restart.get("max")
+    return (most is None or _is_count(most)) and (check is None or _is_check(check))
+
+
+def _is_check(check: object) -> bool:
+    known = {f.name for f in fields(Healthcheck)}
+    if not isinstance(check, dict) or check.keys() != known:
+        return False
+    command = check["command"]
+    words = isinstance(command, list) and bool(command) and all(map(store.is_text, command))
+    return words and all(_is_count(check[key]) for key in known - {"command"})
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and 0 <= value < 1 << 63
 
 
 def _healthcheck(data: dict[str, Any] | None) -> Healthcheck | None:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from nsrun.diag import Diagnostic, NsrunError
 from nsrun.host import cgroups, groups, paths
-from nsrun.host.containers import make_private, state_folder
+from nsrun.host.containers import make_private, state_folder, writable_by_others
 from nsrun.kernel.facts import GROUP_PREFIX
 
 if TYPE_CHECKING:
@@ -130,6 +130,16 @@ def folder(environ: Mapping[str, str] = os.environ) -> str:
     """The folder with a folder for each container; raises NsrunError where there can be none."""
     state = state_folder(os.getuid(), environ)
     if state is None:
+        open_to_all = writable_by_others(os.getuid(), environ)
+        if open_to_all is not None:
+            raise NsrunError(
+                Diagnostic(
+                    code="NS402",
+                    summary="there is no folder for running containers",
+                    why=(f"others may write in {open_to_all}, and put their own in its place",),
+                    help=(f"look at what is in it, then chmod 0700 {open_to_all}",),
+                )
+            )
         raise NsrunError(
             Diagnostic(
                 code="NS402",

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from nsrun.host.containers import state_folder
+from nsrun.host.containers import state_folder, writable_by_others
 from nsrun.runtime import names
 from nsrun.spec.load import load
 from tests.support.box import Box
@@ -45,8 +45,11 @@ def test_a_state_folder_of_somebody_else_is_not_used(tmp_path: Path) -> None:
     place.mkdir(mode=0o700)
     os.chown(place, user, -1)
     assert state_folder(user, runtime) == str(place), "the control: one's own is taken"
+    assert writable_by_others(user, runtime) is None
     place.chmod(0o770)
     assert state_folder(user, runtime) is None
+    # That is what NS402 tells then.
+    assert writable_by_others(user, runtime) == str(place)
     place.chmod(0o700)
     if own == 0:
         os.chown(place, 1, -1)

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nsrun import cli
-from nsrun.runtime import stack_store, store
+from nsrun.runtime import stack_store, stack_watched, store
 from nsrun.runtime.store import Record
 
 FAST = settings(
@@ -153,6 +153,28 @@ def test_members_of_a_stack(web: Path) -> None:
         json.dumps({"web": {"state": 1, "healthy": 1, "has_check": 1, "restarts": True}})
     )
     assert stack_store.members("shop") == {"web": {}}
+
+
+def test_what_a_keeper_reads_is_of_its_form(web: Path) -> None:
+    file = web.parents[1] / "stacks" / "shop" / "watched.json"
+    check = {"command": ["true"], "interval": 1, "timeout": 1, "retries": 1, "start_period": 0}
+    one = {"name": "shop-a", "service": "a", "restart": {"policy": "always", "max": None},
+           "healthcheck": check, "joins": ["shop-b"]}  # fmt: skip
+    odd: list[Any] = [
+        5, {}, {**one, "name": "../a"}, {**one, "name": 5}, {**one, "joins": [5]},
+        {**one, "restart": {"policy": "ever"}}, {**one, "restart": {"policy": "no", "max": "1"}},
+        {**one, "healthcheck": {**check, "interval": "1"}}, {**one, "healthcheck": {}},
+        {**one, "healthcheck": {**check, "command": []}},
+    ]  # fmt: skip
+    file.write_text(json.dumps([*odd, one]))
+    (member,) = stack_watched.watched("shop").members
+    assert (member.spec.name, member.restart.policy) == ("shop-a", "always")
+    assert member.healthcheck is not None and member.healthcheck.command == ("true",)
+    assert stack_watched.joins("shop") == {"shop-a": frozenset({"shop-b"})}
+    for data in ({}, 5, None):
+        file.write_text(json.dumps(data))
+        assert stack_watched.watched("shop").members == ()
+    file.unlink()
 
 
 def test_the_folder_s_name_is_the_container_s(web: Path) -> None:
