@@ -144,7 +144,8 @@ class _Health:
         return self._known[stack].get(container.record.name, {})
 
     def restarts(self, container: Container) -> bool:
-        return self.of(container).get("state") == "restarting"
+        # On a full disk what is written down stays as it was; a folder's lock is the truth.
+        return not container.alive and self.of(container).get("state") == "restarting"
 
     def word(self, container: Container) -> str:
         """``healthy``, ``unhealthy`` or ``starting``; "" without a healthcheck."""

@@ -17,6 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nsrun import cli
+from nsrun.cli.ps import _Health
 from nsrun.runtime import stack_store, stack_watched, store
 from nsrun.runtime.store import Record
 
@@ -153,6 +154,16 @@ def test_members_of_a_stack(web: Path) -> None:
         json.dumps({"web": {"state": 1, "healthy": 1, "has_check": 1, "restarts": True}})
     )
     assert stack_store.members("shop") == {"web": {}}
+
+
+def test_a_stack_s_old_word_does_not_hide_that_it_runs() -> None:
+    """On a full disk the keeper cannot take it back."""
+    record = store.Record(id="a", name="web", spec="-", sha256="", command=(), created=1)
+    health = _Health()
+    health.of = lambda _: {"state": "restarting"}  # type: ignore[method-assign]
+    for status, told in ((store.Status.RUNNING, False), (store.Status.EXITED, True)):
+        one = store.Container(record=record, folder="/", status=status)
+        assert health.restarts(one) is told
 
 
 def test_what_a_keeper_reads_is_of_its_form(web: Path) -> None:
