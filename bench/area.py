@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import stat
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -89,6 +90,19 @@ def cover(area: Area) -> None:
         else:
             argv = ["mount", "-t", "tmpfs", "-o", "mode=700", "nsrun-bench", str(target)]
         subprocess.run(argv, check=True)
+    _cover_null(area)
+
+
+def _cover_null(area: Area) -> None:
+    """A /dev/null of the bench's own: crun gives what it has as standard streams to the
+    container's root, and everything here is started with that device."""
+    place = area.sub("dev")
+    subprocess.run(["mount", "-t", "tmpfs", "nsrun-bench", str(place)], check=True)
+    node = place / "null"
+    os.mknod(node, stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    # mknod(2) takes the umask away.
+    node.chmod(0o666)
+    subprocess.run(["mount", "--bind", str(node), os.devnull], check=True)
 
 
 @contextlib.contextmanager
