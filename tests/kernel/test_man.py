@@ -30,6 +30,8 @@ READ_ONLY = {**WEB, "mounts": [{"target": "/", "options": ["ro"]}]}
 STATUSES = {
     "nsrun diff yesterday.plan.json web.yaml": 0,
     "nsrun diff web.yaml web-readonly.yaml": 1,
+    # mount(8): "mount failure"; the filter refuses it, and the example is to tell so.
+    "nsrun exec --why web -- mount -t tmpfs t /mnt": 32,
 }
 # A container for the commands that are about one; it ends by itself soon.
 LIVE = {
