@@ -38,15 +38,20 @@ def _pin(draft: Draft, facts: Facts, path: str, name: str, child: Reg, at: str) 
         )
     file = _file(draft, path, at, made=fact is not None and fact.kind is Kind.MISSING)
     tree = draft.reg("pinned")
+    # Nothing after the mount in its action: with a step that fails it would not be taken back.
     draft.parent(
         f"keep the namespace on {path}",
         calls.open_tree(calls.CWD, Fmt(("/proc/", child, f"/ns/{name}")), _CLONE, save=tree),
         calls.move_mount(tree, "", file, "", _TO_DESCRIPTOR),
-        calls.close(tree),
-        calls.close(file),
         at=at,
         undo=(calls.allow(calls.umount2(path, _DETACH), accept=("EINVAL", "ENOENT")),),
         undo_when=UndoWhen.FAILURE,
+    )
+    draft.parent(
+        f"let go of {path}",
+        calls.close(tree),
+        calls.close(file),
+        at=at,
     )
 
 
