@@ -24,6 +24,7 @@ from nsrun.plan.owner import give_away
 from nsrun.plan.sources import (
     clone_tree,
     is_folder,
+    is_foreign,
     part_from_host,
     send_idmapped,
     wants_idmap,
@@ -95,7 +96,9 @@ def _take_one_early(
     sources: Sources,
     covered: set[str],
 ) -> None:
-    if mount.idmap is not None:
+    # Root makes a volume's folder: host root's, whatever is in it by the time of a later plan.
+    is_mapped = mount.volume and is_foreign(facts, identity, 0)
+    if mount.idmap is not None or is_mapped:
         sources.taken[mount.path] = _take_idmapped(draft, facts, identity, launch, mount)
     elif _must_be_early(draft.spec, identity, mount, covered):
         tree, clone = clone_tree(draft, mount.source, recursive=mount.recursive, name=_name(mount))
@@ -131,14 +134,13 @@ def _take_idmapped(
             at,
             why="mount_setattr(2) asks for CAP_SYS_ADMIN over the file system's user namespace",
         )
-    if mount.idmap is True:
+    if not isinstance(mount.idmap, IdMap):
         if identity.maps is None:
             draft.refuse(
                 "NS301", "idmap: true needs a new user namespace", at, "or give the ranges here"
             )
         owner = launch.child
     else:
-        assert isinstance(mount.idmap, IdMap)
         owner = custom_owner(draft, facts, mount.idmap, at)
     return send_idmapped(
         draft,
@@ -202,18 +204,14 @@ def _attributes(fd: Reg, options: Options, *, recursive: bool) -> list[Op]:
     tree = options.tree.with_defaults(_OTHERWISE & ~options.top.clear)
     steps: list[Op] = []
     if tree:
-        steps.append(
-            calls.mount_setattr(fd, "", whole, attr_set=tree.set, attr_clr=tree.clear)
-        )
+        steps.append(calls.mount_setattr(fd, "", whole, attr_set=tree.set, attr_clr=tree.clear))
     if options.top:
         top = options.top
         steps.append(calls.mount_setattr(fd, "", EMPTY, attr_set=top.set, attr_clr=top.clear))
     return steps
 
 
-def place(
-    tree: Tree, fd: Reg, target: str, *, folder: bool, create: bool = True
-) -> list[Op]:
+def place(tree: Tree, fd: Reg, target: str, *, folder: bool, create: bool = True) -> list[Op]:
     """Steps that move a detached mount to ``target``, made where it is missing."""
     at, steps = tree.open(target, folder=folder, create=create)
     steps.append(calls.move_mount(fd, "", at, "", TO_DESCRIPTOR))
@@ -293,9 +291,7 @@ def _umount(draft: Draft, tree: Tree, mount: Mount) -> None:
     tree.unmounted(mount.target)
 
 
-def _refuse_reconfigure(
-    draft: Draft, mount: Mount, holder: str, words: tuple[str, ...]
-) -> None:
+def _refuse_reconfigure(draft: Draft, mount: Mount, holder: str, words: tuple[str, ...]) -> None:
     draft.refuse(
         "NS409",
         f"{' '.join(words)} would change the file system behind {mount.target} for everyone",
@@ -329,9 +325,7 @@ def _change(draft: Draft, tree: Tree, mount: Mount) -> None:
     for attributes, at in ((options.top, EMPTY), (options.tree, WHOLE)):
         if attributes:
             steps.append(
-                calls.mount_setattr(
-                    fd, "", at, attr_set=attributes.set, attr_clr=attributes.clear
-                )
+                calls.mount_setattr(fd, "", at, attr_set=attributes.set, attr_clr=attributes.clear)
             )
     steps += _propagate(fd, mount.propagation)
     steps.append(calls.close(fd))

@@ -40,13 +40,18 @@ def wants_idmap(facts: Facts, identity: Identity, path: str) -> bool:
     Run by root, a nonzero host range leaves what host root owns foreign to the container's
     root: the tree is mapped, so that it owns it inside and host root on disk.
     """
+    fact = facts.paths.get(path)
+    return fact is not None and is_foreign(facts, identity, fact.owner[0])
+
+
+def is_foreign(facts: Facts, identity: Identity, uid: int) -> bool:
+    """Whether a host's uid is nobody inside, and the launcher may map what belongs to it."""
     if identity.maps is None or abi.Capability.CAP_SYS_ADMIN not in facts.permitted:
         return False
     if not identity.maps.uid or not identity.maps.gid:
         # There is no id inside to show the owner as.
         return False
-    fact = facts.paths.get(path)
-    return fact is not None and from_host(identity.maps.uid, fact.owner[0]) is None
+    return from_host(identity.maps.uid, uid) is None
 
 
 def clone_tree(draft: Draft, path: str, *, recursive: bool, name: str) -> tuple[Reg, Op]:

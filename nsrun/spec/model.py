@@ -120,6 +120,8 @@ class Mount:
     own user namespace. ``path`` is the entry's place in the spec (``mounts[2]``). ``uncovered``:
     the source of a bind is meant as it is before any other entry is mounted over it. ``owner``:
     whose the source, a file of nsrun's own that belongs to the caller, is to be on the host.
+    ``volume``: the source is a folder that nsrun makes and keeps for what runs inside, so that
+    its owner there is the container's root.
     """
 
     type: str
@@ -138,6 +140,7 @@ class Mount:
     work: str | None = None
     uncovered: bool = False
     owner: Owner | None = None
+    volume: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

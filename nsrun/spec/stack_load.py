@@ -30,7 +30,7 @@ from nsrun.spec.stack_networks import networks_of, on_networks
 from nsrun.spec.stack_reading import Reading, Service
 from nsrun.spec.stack_secrets import check_definitions, with_secrets
 from nsrun.spec.stack_together import check_together
-from nsrun.spec.stack_volumes import volumes_of, with_volumes
+from nsrun.spec.stack_volumes import of_volumes, volumes_of, with_volumes
 from nsrun.spec.tree import Tree, document_of, tree_of, without
 from nsrun.spec.units import parse_duration
 from nsrun.spec.values import NOTHING, Inputs
@@ -227,7 +227,10 @@ def _members(
     if built.diagnostics:
         return [], ()
     spec, secrets = with_secrets(
-        reading, service, built.spec, os.path.join(reading.stacks, stack, "secrets", service.name)
+        reading,
+        service,
+        of_volumes(built.spec, volumes.values()),
+        os.path.join(reading.stacks, stack, "secrets", service.name),
     )
     common = Member(
         service=service.name,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
+from collections.abc import Iterable
 from typing import Any
 
+from nsrun.spec.model import Spec
 from nsrun.spec.names import CONTAINER_NAME
 from nsrun.spec.path import item_path, key_path
 from nsrun.spec.stack import Volume
@@ -63,6 +66,16 @@ def with_volumes(reading: Reading, service: Service, volumes: dict[str, Volume])
     items = [*((known.items if known is not None else None) or []), *mounts]
     added = Tree(span=given.span, key_span=given.key_span, items=items)
     return overlaid(service.tree, Tree(span=service.tree.span, entries={"mounts": added}))
+
+
+def of_volumes(spec: Spec, volumes: Iterable[Volume]) -> Spec:
+    """``spec`` whose mounts tell which of them are named volumes."""
+    folders = {volume.folder for volume in volumes if volume.named}
+    mounts = (
+        dataclasses.replace(mount, volume=True) if mount.source in folders else mount
+        for mount in spec.mounts
+    )
+    return dataclasses.replace(spec, mounts=tuple(mounts))
 
 
 def _instead(source: str) -> str:

@@ -302,6 +302,33 @@ def test_a_rig_that_runs_to_its_end_is_over(stacks: Stacks) -> None:
     assert stacks.ps() == {}
 
 
+def test_a_volume_is_its_containers_own_in_user_namespaces_of_root(stacks: Stacks) -> None:
+    """As a rootfs is: host root's on disk, the container's root's inside, with both of two maps."""
+    mounts = [*BASE["mounts"], {"type": "tmpfs", "target": "/srv"}]
+    own = {
+        "namespaces": ["user", *BASE["namespaces"]],
+        "mounts": mounts,
+        "volumes": ["data:/srv/d"],
+    }
+    keys = {
+        "volumes": {"data": {}},
+        "containers": {
+            "fill": member(**own, command="echo here > /srv/d/n"),
+            "read": member(
+                **own,
+                depends_on={"fill": {"condition": "completed"}},
+                command="read x < /srv/d/n; echo $x `stat -c %u:%g /srv/d/n` >> /srv/d/n; sleep 60",
+            ),
+        },
+    }
+    assert stacks.up(**keys).status == 0
+    made = stacks.folder / "volumes/shop/data/n"
+    assert wait_for(lambda: made.read_text() == "here\nhere 0:0\n")
+    assert (made.stat().st_uid, made.stat().st_gid) == (0, 0)
+    # The same plan once there is a folder: nothing starts anew.
+    assert "read" not in stacks.up(**keys).stdout
+
+
 def test_volumes_outlive_the_stack(stacks: Stacks) -> None:
     mounts = [*BASE["mounts"], {"type": "tmpfs", "target": "/srv"}]
     keys = {

@@ -270,7 +270,8 @@ def test_the_file_of_a_pin_is_made_and_taken_back_too() -> None:
     plan = pinning(missing("/pins/net"))
     made = only(plan, "make /pins/net")
     # Alone in its action: with another step that fails it would not be taken back.
-    assert lines(made) == ['openat(AT_FDCWD, "/pins/net", O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC, 0644)']
+    flags = "O_CREAT|O_EXCL|O_NOFOLLOW|O_CLOEXEC"
+    assert lines(made) == [f'openat(AT_FDCWD, "/pins/net", {flags}, 0644)']
     assert lines(made.undo) == ['unlinkat(AT_FDCWD, "/pins/net", 0)']
     assert made.undo_when is UndoWhen.FAILURE
     order(plan, Track.PARENT, "make /pins/net", "keep the namespace")
