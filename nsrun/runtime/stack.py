@@ -241,7 +241,7 @@ class Supervisor:
     def _start_what_can(self) -> None:
         """One after the other, but the next is planned while the last is on its way."""
         for kept in self.kept.values():
-            if kept.state is not State.WAITING:
+            if kept.state is not State.WAITING or self.ending:
                 continue
             if not may_start(kept, self.kept.values()) or self._joins_underway(kept):
                 self._finish_start()
@@ -265,9 +265,13 @@ class Supervisor:
             return
         try:
             self._finish_start()
+            self._notice_signals()
         except BaseException:
             prepared.discard()
             raise
+        if self.ending:
+            prepared.discard()
+            return
         self.say(kept.name, "starting")
         self.underway = kept, detached.launch(prepared)
 
@@ -331,6 +335,11 @@ class Supervisor:
         times = [k.again_at for k in self.kept.values() if k.again_at is not None]
         times += [k.check.next_at for k in self.kept.values() if k.check is not None and k.runs]
         return max(0.0, min(times) - time.monotonic()) if times else None
+
+    def _notice_signals(self) -> None:
+        """Between two starts, of which there may be hundreds."""
+        with contextlib.suppress(BlockingIOError):
+            self._signalled()
 
     def _signalled(self) -> None:
         for number in os.read(self.wakes[0], 4096):

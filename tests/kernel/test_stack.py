@@ -294,6 +294,19 @@ def test_the_foreground_shows_what_they_write_and_ends_by_a_signal(stacks: Stack
     assert stacks.ps() == {}
 
 
+def test_an_interrupt_while_coming_up_starts_no_more(stacks: Stacks) -> None:
+    """Nor waits for what there is still to start, which may be hundreds."""
+    file = stacks.write(containers={"c": member(init=True, replicas=40)})
+    with stacks.runner.start("up", file) as process:
+        assert process.stderr is not None
+        while "shop-c-1 running" not in (line := process.stderr.readline()):
+            assert line
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=30)[1]
+    assert "shop-c-1 removed" in said and "shop-c-40 starting" not in said
+    assert stacks.ps() == {}
+
+
 def test_a_rig_that_runs_to_its_end_is_over(stacks: Stacks) -> None:
     file = stacks.write(containers={"a": member(command="true"), "b": member(command="true")})
     begun = time.monotonic()
