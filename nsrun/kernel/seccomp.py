@@ -230,6 +230,9 @@ Range = tuple[int, int | None]
 # several calls each, arm has private numbers far above the others, x32 goes by those of x86_64.
 _WITH_TABLE = {"SCMP_ARCH_X86_64", "SCMP_ARCH_AARCH64"}
 _BOUNDED = {*_WITH_TABLE, "SCMP_ARCH_X86"}
+# Numbers that no call has: since Linux 5.1 a new one has the same number everywhere, from 424 on
+# (scripts/syscall.tbl, arch/x86/entry/syscalls/syscall_64.tbl).
+_UNUSED = {"SCMP_ARCH_X86_64": range(337, 424), "SCMP_ARCH_AARCH64": range(295, 424)}
 
 
 def _ranges(wanted: Filter, architecture: str) -> list[Range]:
@@ -247,8 +250,10 @@ def _ranges(wanted: Filter, architecture: str) -> list[Range]:
     newest = max((wanted.newest or 0, *answers))
     ranges: list[Range] = []
     if architecture in _WITH_TABLE:
+        unused = _UNUSED[architecture] if wanted.newest is not None else ()
         for number in range(newest + 1):
-            _extend(ranges, number, answers.get(number, wanted.default))
+            otherwise = NO_SUCH_CALL if number in unused else wanted.default
+            _extend(ranges, number, answers.get(number, otherwise))
     elif architecture in _BOUNDED and wanted.newest is not None:
         _extend(ranges, 0, None)
     else:
