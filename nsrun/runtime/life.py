@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Sequence
 
 from nsrun.diag import Diagnostic, NsrunError, Severity
@@ -155,13 +156,13 @@ def _groups(container: Container) -> list[str]:
 def wait(container: Container) -> int:
     """The exit status, once it has ended; 137 where its monitor was killed."""
     if container.alive:
-        try:
-            with Monitor(container) as monitor:
+        while store.is_locked(container.folder):
+            with contextlib.suppress(ConnectionError), Monitor(container) as monitor:
                 status = monitor.wait()
                 if status is not None and status >= 0:
                     return status
-        except ConnectionError:
-            pass
+            # It is ending: who came too late for its word reads it, once it is written for sure.
+            time.sleep(0.005)
     again = store.load(container.folder)
     known = again.exit_status if again is not None else container.exit_status
     return 128 + signal.SIGKILL if known is None else known
@@ -192,8 +193,6 @@ def discard(container: Container) -> None:
 
 def until_unlocked(container: Container) -> None:
     """The monitor tells its end before it lets go of the lock."""
-    import time
-
     deadline = time.monotonic() + _PATIENCE
     while store.is_locked(container.folder) and time.monotonic() < deadline:
         time.sleep(0.001)

@@ -362,6 +362,10 @@ class Supervisor:
         status = end_of(data).status if kind == "x" else None
         self._let_go(kept)
         found = store.load(os.path.join(store.folder(), kept.name))
+        if status is None and found is not None:
+            # Killed, or ending already when it was asked: then its folder says how.
+            life.until_unlocked(found)
+            found = store.load(found.folder)
         if status is None:
             known = found.exit_status if found is not None else None
             status = 137 if known is None else known

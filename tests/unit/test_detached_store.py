@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from nsrun.cli.tables import ago, columns, cut
 from nsrun.diag import NsrunError
-from nsrun.runtime import store
+from nsrun.runtime import life, store
 from nsrun.runtime.store import Record, Status
 
 SECOND = 10**9
@@ -40,6 +40,26 @@ def locked(place: Path) -> Iterator[Path]:
     with (place / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield place
+
+
+def test_who_waits_for_one_that_is_ending_is_told_what_it_writes(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its monitor lets nobody in any more, but has the lock until it has written how it ended."""
+    turns = 0
+
+    def ending(at: str) -> bool:
+        nonlocal turns
+        turns += 1
+        if turns == 3:
+            (place / "exit").write_text("5 1 2 0\n")
+        return turns < 4
+
+    monkeypatch.setattr(store, "is_locked", ending)
+    (place / "pid").write_text("1\n")
+    found = store.load(str(place))
+    assert found is not None and found.alive
+    assert life.wait(found) == 5
 
 
 def test_what_is_saved_is_read(place: Path) -> None:
