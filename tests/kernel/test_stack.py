@@ -288,6 +288,9 @@ def test_the_foreground_shows_what_they_write_and_ends_by_a_signal(stacks: Stack
     process = stacks.runner.start("up", file)
     assert process.stdout is not None
     assert process.stdout.readline() == "a | hello from a\n"
+    assert process.stderr is not None
+    while "shop-b running" not in (line := process.stderr.readline()):
+        assert line
     process.send_signal(signal.SIGINT)
     _, said = process.communicate(timeout=20)
     assert said.rindex("shop-b stopping") < said.rindex("shop-a stopping")
