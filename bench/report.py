@@ -282,7 +282,7 @@ def _stacks(found: Stacks) -> str:
     return (
         "## Stacks\n\n"
         "Containers of one name on one bridge, each in namespaces of its own with a rootfs, an\n"
-        "address and everybody's names; planned anew, one after the other. `keeper` is the\n"
+        "address and everybody's names; planned anew, each while the last starts. `keeper` is the\n"
         "process that watches them; `a container` what stands between one and the host: its\n"
         f"monitor, launcher and heir. {podman}\n\n" + table(head, rows)
     )
