@@ -145,7 +145,7 @@ def sweep(
             steps = {a: accepts[a] for a, calls in made.items() if any(c.injected for c in calls)}
             of_steps = [call for calls in made.values() for call in calls]
             own = [call for call in _nsruns_own(run, planned) if call.injected]
-            elsewhere = any(call not in of_steps for call in own)
+            elsewhere = any(call not in of_steps for call in own) or _is_killed(run, fault)
             nsruns = {run.launcher, *(call.pid for call in planned.values())}
             in_helper = any(c.injected and c.pid not in nsruns for c in run.calls)
             found = Injected(
@@ -154,6 +154,12 @@ def sweep(
             if not found.fired:
                 break
             yield found
+
+
+def _is_killed(run: Run, fault: Fault) -> bool:
+    """Whether a signal that is put in came. strace(1) marks a call whose result it has made up
+    alone: one that a process is killed in has none."""
+    return bool(fault.signal) and any(c.name == fault.name and c.result is None for c in run.calls)
 
 
 def _by_step(plan: Plan, run: Run, planned: Mapping[str, Traced]) -> dict[str, list[Traced]]:

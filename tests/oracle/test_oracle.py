@@ -221,3 +221,4 @@ def test_a_kill_at_every_step(anyone: Runner, specs: Path, name: str) -> None:
                     bad.append(f"it took {found.run.seconds:.1f} s")
                 judged.append(bad)
                 assert not bad, f"{found.fault.option()}: {bad}"
+            assert len(judged) >= 20
