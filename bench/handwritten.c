@@ -400,7 +400,8 @@ int main(int argc, char **argv)
     int userns = (int)must(open(path, O_RDONLY | O_CLOEXEC), path);
     int root = (int)CALL(open_tree, AT_FDCWD, argv[1],
                          OPEN_TREE_CLONE | AT_RECURSIVE | OPEN_TREE_CLOEXEC);
-    struct mount_attr mapped = {.attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_NOSUID, .userns_fd = (uint64_t)userns};
+    struct mount_attr mapped = {.attr_set = MOUNT_ATTR_IDMAP | MOUNT_ATTR_NOSUID,
+                                .userns_fd = (uint64_t)userns};
     CALL(mount_setattr, root, "", AT_EMPTY_PATH, &mapped, sizeof mapped);
     send_to_child(ends[0], root);
     close(root);

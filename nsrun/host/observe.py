@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from nsrun.host import cgroups, links, paths, procfs
-from nsrun.host.syscalls import open_inside, syscall
+from nsrun.host.syscalls import not_dumpable, open_inside, syscall
 from nsrun.kernel.abi import BpfAttachType, BpfCommand
 from nsrun.kernel.namespaces import FLAGS, PROC_NAMES
 from nsrun.kernel.observed import (
@@ -44,8 +44,6 @@ _ONCE = ("uid_map", "gid_map", "setgroups", "timens_offsets")
 # union bpf_attr of linux/bpf.h, query: target_fd, attach_type, query_flags, attach_flags, prog_ids,
 # prog_cnt.
 _BPF_QUERY = struct.Struct("=IIIIQI")
-# prctl(2)
-_PR_SET_DUMPABLE = 4
 _LINK_LOCAL = "fe80:"
 # nft(8) that does not answer has nothing to say.
 _PATIENCE = 10
@@ -312,7 +310,7 @@ def _ask_inside(pid: int, sysctls: tuple[str, ...]) -> _Inside:
 
 def _from_within(pid: int, sysctls: tuple[str, ...]) -> _Inside:
     # From inside, with no pid namespace between, it could be traced.
-    syscall("prctl", _PR_SET_DUMPABLE, 0)
+    not_dumpable()
     opened = []
     for kind, flag in _ENTERED.items():
         path = f"/proc/{pid}/ns/{kind}"

@@ -7,7 +7,7 @@ import os
 import struct
 
 from nsrun.kernel import abi
-from nsrun.kernel.abi import ResolveFlag
+from nsrun.kernel.abi import Prctl, ResolveFlag
 
 # use_errno keeps the call's errno from being changed by the interpreter before it is read.
 _syscall = ctypes.CDLL(None, use_errno=True).syscall
@@ -35,6 +35,15 @@ def syscall(name: str, *arguments: int | bytes | ctypes.Array[ctypes.c_char]) ->
         errno = ctypes.get_errno()
         raise OSError(errno, os.strerror(errno))
     return result
+
+
+def not_dumpable() -> None:
+    """ptrace(2): only who has CAP_SYS_PTRACE in the host's user namespace reaches this process, or
+    its files in /proc, from now on; that holds after setns(2) too. Raises OSError."""
+    try:
+        syscall("prctl", Prctl.PR_SET_DUMPABLE, 0)
+    except OSError as error:
+        raise OSError(error.errno, "its memory cannot be closed to others") from None
 
 
 def file_system(fd: int) -> int:

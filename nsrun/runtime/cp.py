@@ -7,7 +7,6 @@ the two halves know of each other only a tar stream.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import stat
@@ -18,8 +17,7 @@ from dataclasses import dataclass
 from typing import IO
 
 from nsrun.diag import Diagnostic, NsrunError
-from nsrun.host.syscalls import open_inside, syscall
-from nsrun.kernel.abi import Prctl
+from nsrun.host.syscalls import not_dumpable, open_inside, syscall
 from nsrun.runtime import copying
 from nsrun.runtime.copying import CopyError, Target
 from nsrun.runtime.store import Container
@@ -170,7 +168,7 @@ def _enter(pid: int) -> None:
 
     The helper sees the host's files: whoever could trace it in there were out (CVE-2016-9962).
     """
-    _not_dumpable()
+    not_dumpable()
     theirs = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
     if os.path.sameopenfile(theirs, os.open("/proc/self/ns/user", os.O_RDONLY | os.O_CLOEXEC)):
         return
@@ -180,14 +178,6 @@ def _enter(pid: int) -> None:
         os.setgroups([])
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
-
-
-def _not_dumpable() -> None:
-    """ptrace(2): only who has CAP_SYS_PTRACE in the host's user namespace reaches it, or its files
-    in /proc, from now on; that holds after setns(2) too."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.prctl(int(Prctl.PR_SET_DUMPABLE), 0, 0, 0, 0) != 0:
-        raise OSError(ctypes.get_errno(), "its memory cannot be closed to others")
 
 
 def _words(error: BaseException) -> str:

@@ -124,10 +124,8 @@ def shown_port(port: Port) -> str:
     def numbers(first: int) -> str:
         return str(first) if port.count == 1 else f"{first}-{first + port.count - 1}"
 
-    place = (
-        f"[{port.address}]"
-        if port.address is not None and port.address.version == 6
-        else (str(port.address or "0.0.0.0"))
+    place = f"[{port.address}]" if port.address is not None and port.address.version == 6 else (
+        str(port.address or "0.0.0.0")
     )
     return f"{place}:{numbers(port.host)}->{numbers(port.container)}/{port.protocol}"
 

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, NoReturn
 
 from nsrun.diag import Diagnostic, NsrunError
-from nsrun.kernel.abi import CloneFlag, Prctl
+from nsrun.kernel.abi import CloneFlag
 from nsrun.kernel.calls import seccomp_programs
 from nsrun.kernel.values import Call, Int, Reg, Str
 from nsrun.plan.model import Plan
@@ -132,9 +132,10 @@ def end_by_signal(outcome: Outcome) -> None:
     """End this process by the signal that has ended the command: so a monitor, whose child it is,
     tells SIGKILL from an exit status of 137. Returns where none has."""
     import contextlib
-    import ctypes
     import signal
     import sys
+
+    from nsrun.host.syscalls import not_dumpable
 
     number = outcome.signal
     if not outcome.started or number is None or outcome.status != 128 + number:
@@ -142,7 +143,8 @@ def end_by_signal(outcome: Outcome) -> None:
     sys.stdout.flush()
     sys.stderr.flush()
     # core(5): the command has left its own, if it was to; of this process there is none.
-    ctypes.CDLL(None).prctl(int(Prctl.PR_SET_DUMPABLE), 0, 0, 0, 0)
+    with contextlib.suppress(OSError):
+        not_dumpable()
     # Of SIGKILL none can be set, and glibc keeps two to itself.
     with contextlib.suppress(OSError, ValueError):
         signal.signal(number, signal.SIG_DFL)

@@ -16,8 +16,8 @@ from collections.abc import Collection, Mapping
 from typing import BinaryIO, NoReturn
 
 from nsrun.diag import Diagnostic, NsrunError
-from nsrun.host.syscalls import syscall
-from nsrun.kernel.abi import CloneFlag, Prctl
+from nsrun.host.syscalls import not_dumpable, syscall
+from nsrun.kernel.abi import CloneFlag
 from nsrun.runtime import stack_store
 from nsrun.spec.stack import Secret, Stack
 
@@ -141,7 +141,7 @@ def _copied_by_child(pid: int, secret: Secret, content: bytes) -> bool:
         status = 1
         try:
             # Nobody of that namespace is to look into this process (CVE-2016-9962).
-            syscall("prctl", Prctl.PR_SET_DUMPABLE, 0)
+            not_dumpable()
             space = os.open(f"/proc/{pid}/ns/user", os.O_RDONLY | os.O_CLOEXEC)
             syscall("setns", space, CloneFlag.CLONE_NEWUSER)
             flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC

@@ -385,9 +385,7 @@ class Supervisor:
 
     def _ended(self, kept: Kept, status: int) -> None:
         kept.status, kept.state = status, State.EXITED
-        if kept.check is not None:
-            kept.check.stop()
-            kept.check = None
+        kept.stop_check()
         self.say(kept.name, f"exited ({status})")
         restart = kept.member.restart
         if kept.held is not None:
@@ -544,9 +542,7 @@ class Supervisor:
                 kept.state = kept.held
         else:
             kept.held, kept.backoff, kept.follows = None, BACKOFF, False
-            if kept.check is not None:
-                kept.check.stop()
-                kept.check = None
+            kept.stop_check()
             self._let_go(kept)
             # Whoever started it may have removed it again.
             with contextlib.suppress(NsrunError):
@@ -565,9 +561,7 @@ class Supervisor:
 
     def _forget(self, kept: Kept) -> None:
         kept.again_at = None
-        if kept.check is not None:
-            kept.check.stop()
-            kept.check = None
+        kept.stop_check()
         self._let_go(kept)
 
     def take_back(self) -> None:

@@ -56,3 +56,8 @@ class Kept:
     @property
     def runs(self) -> bool:
         return self.state is State.RUNNING
+
+    def stop_check(self) -> None:
+        if self.check is not None:
+            self.check.stop()
+            self.check = None

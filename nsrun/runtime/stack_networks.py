@@ -11,10 +11,7 @@ from nsrun.diag import Diagnostic, NsrunError
 from nsrun.runtime import detached, stack_store, store
 from nsrun.runtime.detached import Planned, Started
 from nsrun.runtime.store import Record
-from nsrun.spec.stack import Stack, StackNetwork
-
-# How the bridges of all stacks are called (nsrun/spec/ipam.py).
-_BRIDGES = "nsb-"
+from nsrun.spec.stack import BRIDGE_PREFIX, Stack, StackNetwork
 
 if TYPE_CHECKING:
     from nsrun.plan.bridges import Bridges
@@ -84,12 +81,14 @@ def require_free(stack: Stack) -> None:
         for name, net in there
         if not network.external
         and net.version == gateway.version
-        and (
-            net == gateway.network or (name.startswith(_BRIDGES) and net.overlaps(gateway.network))
-        )
+        and (net == gateway.network or (_is_stacks(name) and net.overlaps(gateway.network)))
     ]
     if wrong:
         raise NsrunError(wrong)
+
+
+def _is_stacks(link: str) -> bool:
+    return link.startswith(BRIDGE_PREFIX)
 
 
 def _overlap(stack: Stack, network: StackNetwork, subnet: object, name: str) -> Diagnostic:

@@ -14,10 +14,10 @@ from ipaddress import (
 )
 
 from nsrun.spec.model import InterfaceAddress, IPAddress
+from nsrun.spec.stack import BRIDGE_PREFIX
 
 # linux/if.h, IFNAMSIZ less the NUL
 _NAME_MAX = 15
-BRIDGE_PREFIX = "nsb-"
 Subnet = IPv4Network | IPv6Network
 
 

@@ -51,6 +51,10 @@ class Restart:
     max: int | None = None
 
 
+# How the bridges of all stacks are called.
+BRIDGE_PREFIX = "nsb-"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StackNetwork:
     """A bridge of the host. ``gateways``: its own addresses, one of each family. ``external``:
