@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 MEMORY = Path("/sys/fs/cgroup/memory")
+# How often it is looked again whether memory has been freed meanwhile, and the seconds between.
+_LOOKS, _BETWEEN = 20, 0.03
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,6 +72,19 @@ def read(group: Path | None = None) -> dict[str, float]:
 
 
 def _own(group: Path) -> int:
+    """Once it falls no more: what ends together is freed after a grace period (RCU), or by a work
+    queue, and the more of it the later."""
+    lowest = _own_now(group)
+    for _ in range(_LOOKS):
+        time.sleep(_BETWEEN)
+        now = _own_now(group)
+        if now >= lowest:
+            break
+        lowest = now
+    return lowest
+
+
+def _own_now(group: Path) -> int:
     # Documentation/admin-guide/cgroup-v1/memory.rst: gives back what nobody uses any more, such
     # as dentries of paths that are gone.
     (group / "memory.force_empty").write_text("0")
