@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING
 
+from nsrun.cli.filters import filter_of
 from nsrun.cli.parser import add_format, examples
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def main(args: argparse.Namespace) -> int:
     from nsrun.runtime import events
     from nsrun.runtime.events_follow import Follower
 
-    filters = [_filter(word) for word in args.filter]
+    filters = [filter_of(word, events.KEYS) for word in args.filter]
     since, until = _nanoseconds(args.since), _nanoseconds(args.until)
 
     def show(event: Event) -> None:
@@ -66,22 +67,6 @@ def main(args: argparse.Namespace) -> int:
         for event in follower.events(until):
             show(event)
     return 0
-
-
-def _filter(word: str) -> tuple[str, str]:
-    from nsrun.diag import Diagnostic, NsrunError
-    from nsrun.runtime.events import KEYS
-
-    key, equals, value = word.partition("=")
-    if not equals or key not in KEYS:
-        raise NsrunError(
-            Diagnostic(
-                code="NS002",
-                summary=f"{word} is no filter",
-                help=("KEY=VALUE, where KEY is one of " + ", ".join(KEYS),),
-            )
-        )
-    return key, value
 
 
 def _nanoseconds(text: str | None) -> int | None:

@@ -6,8 +6,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from nsrun.cli.filters import filter_of
 from nsrun.cli.parser import add_format, examples
-from nsrun.diag import Diagnostic, NsrunError
 
 if TYPE_CHECKING:
     from nsrun.runtime.store import Container
@@ -45,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
     from nsrun.runtime import store
 
     health = _Health()
-    filters = [_filter(word) for word in args.filter]
+    filters = [filter_of(word, _KEYS) for word in args.filter]
     # Docker looks among those that have ended, too, where they are asked for by their status.
     ended = args.all or any(key == "status" for key, _ in filters)
     # What holds a stack's networks is no container of anybody's.
@@ -71,19 +71,6 @@ def main(args: argparse.Namespace) -> int:
 
 
 _KEYS = ("health", "id", "label", "name", "stack", "status")
-
-
-def _filter(word: str) -> tuple[str, str]:
-    key, equals, value = word.partition("=")
-    if not equals or key not in _KEYS:
-        raise NsrunError(
-            Diagnostic(
-                code="NS002",
-                summary=f"{word} is no filter",
-                help=("KEY=VALUE, where KEY is one of " + ", ".join(_KEYS),),
-            )
-        )
-    return key, value
 
 
 def _wants(data: dict[str, object], filters: list[tuple[str, str]]) -> bool:

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import ctypes
 import errno
 import os
-import struct
 
 from nsrun.host import nsfs, procfs, trial
+from nsrun.host.bpf import device_programs
 from nsrun.host.hint import Args, Hint, HintContext, number, text
 from nsrun.host.hints_confined import by_filter
 from nsrun.host.syscalls import syscall
-from nsrun.kernel.abi import BpfAttachType, BpfCommand
+from nsrun.kernel.abi import BpfCommand
 
 # linux/capability.h
 _NET_ADMIN, _SYS_ADMIN, _BPF = 12, 21, 39
 # ioctl_nsfs(2): the initial user namespace has this number (PROC_USER_INIT_INO).
 _INITIAL_USER = 0xEFFFFFFD
 _BAD = 0xFFFF_FFFF
-# linux/bpf.h, of BPF_PROG_QUERY: target_fd, attach_type, query_flags, attach_flags, prog_ids,
-# prog_cnt.
-_ATTR = struct.Struct("=IIIIQI4x")
 _OTHERS_BELOW = 1 | 2  # BPF_F_ALLOW_OVERRIDE, BPF_F_ALLOW_MULTI
 
 
@@ -58,11 +54,12 @@ def not_attached(args: Args, context: HintContext) -> Hint | None:
     ]
     folder = opened[-1] if opened else ""
     while folder and os.path.exists(f"{folder}/cgroup.procs"):
-        found = attached(folder)
-        if isinstance(found, str):
+        try:
+            count, flags = device_programs(folder)
+        except OSError as error:
             why = "this kernel asks no program about devices (CONFIG_CGROUP_BPF)"
-            return Hint((why,)) if found == context.errno == "EINVAL" else None
-        count, flags = found
+            is_it = error.errno == errno.EINVAL and context.errno == "EINVAL"
+            return Hint((why,)) if is_it else None
         if context.errno == "EPERM" and count and not flags & _OTHERS_BELOW:
             return Hint(
                 (f"{folder} has a program for devices that lets no group below have another",),
@@ -70,18 +67,3 @@ def not_attached(args: Args, context: HintContext) -> Hint | None:
             )
         folder = os.path.dirname(folder)
     return None
-
-
-def attached(folder: str) -> tuple[int, int] | str:
-    """(number of programs for devices, flags) of a group, or an errno's name."""
-    fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    attr = _ATTR.pack(fd, BpfAttachType.BPF_CGROUP_DEVICE, 0, 0, 0, 0)
-    buffer = ctypes.create_string_buffer(attr, len(attr))
-    try:
-        syscall("bpf", BpfCommand.BPF_PROG_QUERY, buffer, len(attr))
-    except OSError as error:
-        return errno.errorcode.get(error.errno or 0, "")
-    finally:
-        os.close(fd)
-    _, _, _, flags, _, count = _ATTR.unpack(buffer.raw)
-    return count, flags

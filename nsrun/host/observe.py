@@ -8,17 +8,15 @@ opened as O_PATH and never read.
 
 from __future__ import annotations
 
-import ctypes
 import os
-import struct
 import subprocess
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field, replace
 from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from nsrun.host import cgroups, links, paths, procfs
+from nsrun.host.bpf import device_programs
 from nsrun.host.syscalls import not_dumpable, open_inside, syscall
-from nsrun.kernel.abi import BpfAttachType, BpfCommand
 from nsrun.kernel.namespaces import FLAGS, PROC_NAMES
 from nsrun.kernel.observed import (
     ADDRESS,
@@ -41,9 +39,6 @@ _ENTERED = {PROC_NAMES[word]: FLAGS[word] for word in ("user", "network", "uts",
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
 # What is written once (user_namespaces(7), time_namespaces(7)).
 _ONCE = ("uid_map", "gid_map", "setgroups", "timens_offsets")
-# union bpf_attr of linux/bpf.h, query: target_fd, attach_type, query_flags, attach_flags, prog_ids,
-# prog_cnt.
-_BPF_QUERY = struct.Struct("=IIIIQI")
 _LINK_LOCAL = "fe80:"
 # nft(8) that does not answer has nothing to say.
 _PATIENCE = 10
@@ -147,21 +142,11 @@ def _labels(pid: int) -> Iterator[tuple[str, str]]:
 
 def _programs(folder: str) -> int | None:
     """How many programs for devices are attached to a control group of version 2; None where that
-    is not told: it takes CAP_NET_ADMIN or CAP_BPF (bpf(2), BPF_PROG_QUERY)."""
+    is not told."""
     try:
-        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        return device_programs(folder)[0]
     except OSError:
         return None
-    try:
-        kind = int(BpfAttachType.BPF_CGROUP_DEVICE)
-        attr = ctypes.create_string_buffer(_BPF_QUERY.pack(fd, kind, 0, 0, 0, 0))
-        # Kernel: with room for none it tells how many there are.
-        syscall("bpf", int(BpfCommand.BPF_PROG_QUERY), attr, _BPF_QUERY.size)
-        return int(_BPF_QUERY.unpack_from(attr)[5])
-    except OSError:
-        return None
-    finally:
-        os.close(fd)
 
 
 def _mounts(pid: int) -> Iterator[SeenMount]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from nsrun.host import cgroups, hints_bpf
+from nsrun.host import bpf, cgroups
 from nsrun.host.hint import HintContext
 from nsrun.host.hints import explain
 from nsrun.host.syscalls import syscall
@@ -123,7 +123,7 @@ def test_a_group_above_lets_no_program_be_below_it() -> None:
     try:
         assert explain("bpf", "EPERM", args, context)[0] == ()
         _attach(above)
-        assert hints_bpf.attached(above) == (1, 0)
+        assert bpf.device_programs(above) == (1, 0)
         why, _ = explain("bpf", "EPERM", args, context)
         assert why == (f"{above} has a program for devices that lets no group below have another",)
         assert explain("bpf", "EINVAL", args, context)[0] == ()
