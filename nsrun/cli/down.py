@@ -88,9 +88,9 @@ def _name_in(file: str, inputs: Inputs) -> str:
 def _had_volumes_alone(name: str) -> bool:
     """Whether the stack is down and had volumes, which are gone then."""
     import os
-    import shutil
 
     from nsrun.cli.stacks import volumes_folder
+    from nsrun.host import trees
     from nsrun.runtime import stack_store
     from nsrun.spec.names import CONTAINER_NAME
 
@@ -100,5 +100,5 @@ def _had_volumes_alone(name: str) -> bool:
     place = os.path.join(volumes_folder(os.environ), name)
     if stack_store.containers(name) or not os.path.isdir(place) or os.path.islink(place):
         return False
-    shutil.rmtree(place)
+    trees.remove(place)
     return True

@@ -44,7 +44,7 @@ def each(
 def _refuse_networks(container: Container) -> None:
     """What holds a stack's networks is a container to nsrun alone. Raises NsrunError (NS606)."""
     record = container.record
-    if record.service.startswith("("):
+    if record.holds_networks:
         raise NsrunError(
             Diagnostic(
                 code="NS606",

@@ -71,6 +71,7 @@ def _security(args: argparse.Namespace) -> int:
     from nsrun.cli.inputs import inputs_of
     from nsrun.cli.stacks import is_stack, load, source
     from nsrun.spec.load import load as load_one
+    from nsrun.spec.load import load_document
 
     if args.code is None:
         raise NsrunError(Diagnostic(code="NS002", summary="--security is of a spec: give its file"))
@@ -84,7 +85,7 @@ def _security(args: argparse.Namespace) -> int:
         else:
             sys.stdout.write("\n".join(map(_table, specs)))
         return 0
-    spec, warnings = load_one(args.code, inputs=inputs)
+    spec, warnings = load_document(document) if document else load_one(args.code, inputs=inputs)
     if as_json:
         print(json.dumps(_found(spec), indent=2))
         return 0

@@ -61,11 +61,9 @@ def _as_it_was(words: Sequence[str], folder: str, file: str) -> tuple[str, ...]:
     command in the place of its own."""
     if not words:
         return (file,)
-    from nsrun.cli import meant
-    from nsrun.cli.parser import parse
+    from nsrun.cli.inputs import args_of_words
 
-    command = meant(words)
-    args = parse(command, words[1:] if words[0] == command.name else words)
+    args = args_of_words(words)
     given: list[str] = []
     for value in args.values:
         given += ("--values", os.path.join(folder, value))

@@ -42,18 +42,23 @@ def inputs_of(args: argparse.Namespace) -> Inputs:
     )
 
 
+def args_of_words(words: Sequence[str]) -> argparse.Namespace:
+    """The arguments of an earlier command line. Raises NsrunError where it is not understood."""
+    from nsrun.cli import meant
+    from nsrun.cli.parser import parse
+
+    command = meant(words)
+    return parse(command, words[1:] if words[0] == command.name else words)
+
+
 def inputs_of_words(words: Sequence[str], folder: str) -> Inputs:
     """What an earlier command line gave, its files as they are named from ``folder``.
 
     Raises NsrunError where it is not understood.
     """
-    from nsrun.cli import meant
-    from nsrun.cli.parser import parse
-
     if not words:
         return NOTHING
-    command = meant(words)
-    args = parse(command, words[1:] if words[0] == command.name else words)
+    args = args_of_words(words)
     if not hasattr(args, "values"):
         return NOTHING
     inputs = inputs_of(args)

@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
     found = [
         c
         for c in store.everything()
-        if (ended or c.alive or health.restarts(c)) and not c.record.service.startswith("(")
+        if (ended or c.alive or health.restarts(c)) and not c.record.holds_networks
     ]
     found = [c for c in found if _wants(_as_data(c, health), filters)]
     if args.format == "json":

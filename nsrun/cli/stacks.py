@@ -50,20 +50,11 @@ def read(args: argparse.Namespace) -> Stack:
     """The stack of ``args.spec``; its warnings are printed. Raises NsrunError."""
     from nsrun.cli.inputs import inputs_of
     from nsrun.spec.source import read_source
-    from nsrun.spec.stack_load import load_stack
 
-    document = read_source(args.spec, inputs_of(args))
+    inputs = inputs_of(args)
+    document = read_source(args.spec, inputs)
     _require_stack(document)
-    stack, warnings = load_stack(
-        args.spec,
-        profiles=frozenset(args.profile),
-        volumes=volumes_folder(os.environ),
-        inputs=inputs_of(args),
-        stacks=stacks_folder(),
-        document=document,
-    )
-    if warnings:
-        report(warnings)
+    stack = load(args.spec, inputs, document, frozenset(args.profile))
     _require_name(stack)
     return stack
 
@@ -118,15 +109,21 @@ def _require_name(stack: Stack) -> None:
         )
 
 
-def load(file: str, inputs: Inputs | None = None, document: Document | None = None) -> Stack:
-    """The stack of a file with the containers of all profiles; ``document``: the file's, where it
-    has been read already. Raises NsrunError."""
+def load(
+    file: str,
+    inputs: Inputs | None = None,
+    document: Document | None = None,
+    profiles: frozenset[str] | None = None,
+) -> Stack:
+    """The stack of a file with the containers of ``profiles``, None for all; ``document``: the
+    file's, where it has been read already. Its warnings are printed. Raises NsrunError."""
     from nsrun.spec.stack_load import load_stack
     from nsrun.spec.values import NOTHING
 
     stack, warnings = load_stack(
         file,
-        all_profiles=True,
+        profiles=profiles or frozenset(),
+        all_profiles=profiles is None,
         volumes=volumes_folder(os.environ),
         inputs=inputs or NOTHING,
         stacks=stacks_folder(),

@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> int:
     from nsrun.runtime import stats, store
 
     chosen = [store.find(word) for word in args.container] or [
-        c for c in store.everything() if c.running and not c.record.service.startswith("(")
+        c for c in store.everything() if c.running and not c.record.holds_networks
     ]
     found = stats.look(chosen)
     if args.format == "json":

@@ -116,7 +116,7 @@ def _dry_run(stack: Stack, *, as_json: bool) -> int:
         ("remove", container.record.name, nothing)
         for container in changes.removed
         if container.record.name not in changes.changed
-        and not container.record.service.startswith("(")
+        and not container.record.holds_networks
     ]
     otherwise = kept_otherwise(stack)
     for name in changes.same:

@@ -53,12 +53,13 @@ def main(args: argparse.Namespace) -> int:
     from nsrun.cli.run import conclude
     from nsrun.runtime import launch, verify
 
-    document = stacks.source(args.spec, inputs_of(args))
+    inputs = inputs_of(args)
+    document = stacks.source(args.spec, inputs)
     if document is not None and stacks.is_stack(document):
         from nsrun.cli import verify_stack
 
         return verify_stack.main(args, document)
-    spec = load_spec(args.spec, None, inputs_of(args))
+    spec = load_spec(args.spec, None, inputs, document)
     plan = verify.plan_of(spec)
     if args.plan:
         from nsrun.render.listing import listing

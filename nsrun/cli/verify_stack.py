@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import os
-import shutil
+import contextlib
 import sys
 import tempfile
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ _INTERRUPTED = 130
 
 def main(args: argparse.Namespace, document: Document) -> int:
     """The exit status, as the command's help has it; 130 where a signal came before the end."""
+    from nsrun.host import trees
     from nsrun.runtime.stack import Failed
     from nsrun.runtime.verify_stack import Stopped, copy_of
 
@@ -35,7 +35,8 @@ def main(args: argparse.Namespace, document: Document) -> int:
     except (Stopped, KeyboardInterrupt):
         return _INTERRUPTED
     finally:
-        shutil.rmtree(volumes, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            trees.remove(volumes)
 
 
 def _no_plan(document: Document) -> Exception:
@@ -56,22 +57,11 @@ def _read(args: argparse.Namespace, document: Document, volumes: str) -> tuple[S
 
     from nsrun.cli import stacks
     from nsrun.cli.inputs import inputs_of
-    from nsrun.cli.output import report
     from nsrun.runtime.stack_copy import new_name
     from nsrun.spec.stack_load import load_stack
 
     inputs, profiles = inputs_of(args), frozenset(args.profile)
-    folder = stacks.stacks_folder()
-    original, warnings = load_stack(
-        args.spec,
-        profiles=profiles,
-        volumes=stacks.volumes_folder(os.environ),
-        inputs=inputs,
-        stacks=folder,
-        document=document,
-    )
-    if warnings:
-        report(warnings)
+    original = stacks.load(args.spec, inputs, document, profiles)
     data = document.data if isinstance(document.data, dict) else {}
     renamed = dataclasses.replace(document, data={**data, "name": new_name(original.name)})
     copy, _ = load_stack(
@@ -79,7 +69,7 @@ def _read(args: argparse.Namespace, document: Document, volumes: str) -> tuple[S
         profiles=profiles,
         volumes=volumes,
         inputs=inputs,
-        stacks=folder,
+        stacks=stacks.stacks_folder(),
         document=renamed,
     )
     return original, copy
@@ -92,7 +82,6 @@ def _verified(args: argparse.Namespace, original: Stack, copy: Stack) -> int:
     from nsrun.runtime import launch
     from nsrun.runtime.verify_stack import brought_up, look
 
-    specs = {(m.service, m.number): m.spec for m in original.members}
     found: list[tuple[str, Spec, Finding]] = []
     failed = False
     with brought_up(copy, _say, lambda wrong: report(tuple(wrong))) as supervisor:
@@ -102,8 +91,7 @@ def _verified(args: argparse.Namespace, original: Stack, copy: Stack) -> int:
             if looked.outcome.failure is not None or looked.outcome.status:
                 conclude(looked.plan, looked.outcome, launch.hint_context(looked.plan))
                 failed = True
-            spec = specs[member.service, member.number]
-            found += [(name, spec, finding) for finding in looked.found]
+            found += [(name, member.spec, finding) for finding in looked.found]
     tell(args, found)
     if failed:
         return 125

@@ -5,6 +5,7 @@ Sources: cgroups(7), the kernel's Documentation/admin-guide/cgroup-v2.rst.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -75,9 +76,10 @@ def empty_below(prefix: str) -> Iterator[str]:
             path = os.path.join(place, name)
             if not name.startswith(prefix):
                 continue
-            # One that is just being made is empty too.
-            if now - os.stat(path).st_ctime > _JUST_MADE and subgroups.is_empty(path):
-                yield path
+            with contextlib.suppress(FileNotFoundError):
+                # One that is just being made is empty too.
+                if now - os.stat(path).st_ctime > _JUST_MADE and subgroups.is_empty(path):
+                    yield path
 
 
 def _places() -> tuple[str | None, Mapping[str, str]]:

@@ -34,7 +34,7 @@ class Use:
     written: int | None = None
 
 
-# --- stopping and ending -----------------------------------------------------------------------
+# --- stopping ----------------------------------------------------------------------------------
 
 
 def stops(folder: str) -> bool:
@@ -49,14 +49,14 @@ def is_stopped(folder: str) -> bool:
     return "frozen 1" in (procfs.read(f"{folder}/cgroup.events") or "").split("\n")
 
 
-def stop(folder: str, patience: float = _PATIENCE) -> bool:
+def stop(folder: str) -> bool:
     """Stop all in it; False, and all goes on, where not all has stopped in time, in seconds.
 
     Raises OSError where the caller may not.
     """
     file, word, _ = _switch(folder) or ("", "", "")
     _write(file, word)
-    deadline = time.monotonic() + patience
+    deadline = time.monotonic() + _PATIENCE
     while not is_stopped(folder):
         if time.monotonic() > deadline:
             resume(folder)

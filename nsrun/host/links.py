@@ -15,7 +15,7 @@ from nsrun.host import paths, trial
 from nsrun.host.syscalls import syscall
 from nsrun.kernel.abi import CloneFlag
 from nsrun.kernel.facts import LinkFact
-from nsrun.kernel.observed import ADDRESS, LINK, ROUTE
+from nsrun.kernel.observed import ADDRESS, LINK, ROUTE, address_of
 from nsrun.kernel.rtattr import attributes as attributes_of
 
 Network = IPv4Network | IPv6Network
@@ -30,7 +30,6 @@ _IFLA_MASTER, _IFLA_LINKINFO, _IFLA_INFO_KIND = 10, 18, 1
 _RTA_OIF, _RTA_GATEWAY, _RTA_VIA, _RTA_NH_ID = 4, 5, 18, 30
 _AF_INET6 = 10
 _IFA_F_TEMPORARY = 1
-_IFA_ADDRESS, _IFA_LOCAL = 1, 2
 # The kernel's own: it makes them with the addresses. And what routers announce.
 _BY_ITSELF = (1, 2, 9)
 _RT_TABLE_LOCAL = 255
@@ -84,13 +83,11 @@ def is_there(name: str, netns: str | None = None) -> bool:
 
 def networks() -> Iterator[tuple[str, Network]]:
     """The network of each address, with the name of its interface. Raises OSError."""
-    for body in dump(_RTM_GETADDR, ADDRESS.pack(0, 0, 0, 0, 0)):
-        _, prefix, _, _, index = ADDRESS.unpack_from(body)
-        known = dict(attributes_of(body, ADDRESS.size))
-        # Of a pair IFA_ADDRESS is the other end's (linux/if_addr.h).
-        address = known.get(_IFA_LOCAL, known.get(_IFA_ADDRESS))
-        if address is not None:
-            yield _name(index), ip_network((address, prefix), strict=False)
+    for body in dump(_RTM_GETADDR, bytes(ADDRESS.size)):
+        index, address, _ = address_of(body)
+        # One without an address, of a kind that is not IP's.
+        if not address.startswith("/"):
+            yield _name(index), ip_network(address, strict=False)
 
 
 def _index(name: str) -> int | None:

@@ -49,10 +49,12 @@ def end(path: str, patience: float = _PATIENCE) -> None:
     """
     with _opened(path) as (above, name, group):
         deadline = time.monotonic() + patience
-        while not _is_gone(above, name):
+        while True:
             kill(group)
             left = _remove_below(group)
-            if not _rmdir(name, above) and time.monotonic() > deadline:
+            if _rmdir(name, above):
+                return
+            if time.monotonic() > deadline:
                 raise InUseError(_words(left or name, group))
             time.sleep(_PAUSE)
 
@@ -68,9 +70,13 @@ def remove_empty(path: str) -> bool:
 
 
 def is_empty(path: str) -> bool:
-    """Whether no process is in the group at ``path``, nor in those below it."""
-    with _opened(path) as (_, _, group):
-        return _holds_none(group)
+    """Whether no process is in the group at ``path``, nor in those below it; not where that cannot
+    be seen: it goes just now, or is no group of nsrun's."""
+    try:
+        with _opened(path) as (_, _, group):
+            return _holds_none(group)
+    except (OSError, ValueError):
+        return False
 
 
 def members(path: str) -> set[int]:
@@ -109,14 +115,6 @@ def _opened(path: str) -> Iterator[tuple[int, str, int]]:
             os.close(group)
     finally:
         os.close(above)
-
-
-def _is_gone(above: int, name: str) -> bool:
-    try:
-        os.stat(name, dir_fd=above, follow_symlinks=False)
-    except FileNotFoundError:
-        return True
-    return False
 
 
 # --- walking -----------------------------------------------------------------------------------
@@ -168,19 +166,9 @@ def _remove_below(group: int) -> str:
     for name, place in walk(group):
         if not name:
             break
-        with _above(place) as above:
-            if not _rmdir(name, above):
-                left = name
+        if not _rmdir(f"../{name}", place):
+            left = name
     return left
-
-
-@contextlib.contextmanager
-def _above(place: int) -> Iterator[int]:
-    fd = os.open("..", _FOLDER, dir_fd=place)
-    try:
-        yield fd
-    finally:
-        os.close(fd)
 
 
 def _rmdir(name: str, above: int) -> bool:

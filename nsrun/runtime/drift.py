@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from nsrun.diag import Diagnostic, NsrunError, Span
@@ -72,15 +71,27 @@ def drifts(word: str) -> list[Drift]:
         return [look(one)]
     if not any(container.running for container in stack):
         raise life.not_running(stack[0])
-    found = [look(container) if container.running else _resting(container) for container in stack]
-    return found + list(_missing(word, {container.record.name for container in stack}))
+    # As the last `up` has left them.
+    members = {member.spec.name: member for member in watched(word).members}
+    found = [
+        look(one) if one.running else _resting(one, members.get(one.record.name)) for one in stack
+    ]
+    missing = members.keys() - {container.record.name for container in stack}
+    return found + [
+        Drift(name=name, status="missing", differences=(_not_there("-"),))
+        for name in members
+        if name in missing
+    ]
 
 
-def _resting(container: Container) -> Drift:
+def _resting(container: Container, member: Member | None) -> Drift:
     """A member that does not run: it should, but for one that has done what it was to do."""
     name, status = container.record.name, container.status.value
     ended = container.exit_status
-    if ended == 0 and not _is_always_kept(container):
+    is_kept = container.record.holds_networks or (
+        member is not None and member.restart.policy == "always"
+    )
+    if ended == 0 and not is_kept:
         note = Note(what="container", why="it has ended with exit status 0, nothing is compared")
         return Drift(name=name, status=status, differences=(), notes=(note,))
     found = status if ended is None else f"{status}, exit status {ended}"
@@ -89,31 +100,6 @@ def _resting(container: Container) -> Drift:
 
 def _not_there(found: str) -> Difference:
     return Difference(what="container", expected="running", found=found, origin=_UP)
-
-
-def _is_always_kept(container: Container) -> bool:
-    record = container.record
-    if record.service.startswith("("):
-        return True
-    return any(
-        member.spec.name == record.name and member.restart.policy == "always"
-        for member in _members(record.stack)
-    )
-
-
-def _missing(stack: str, there: set[str]) -> Iterator[Drift]:
-    for member in _members(stack):
-        name = member.spec.name
-        if name not in there:
-            yield Drift(name=name, status="missing", differences=(_not_there("-"),))
-
-
-def _members(stack: str) -> tuple[Member, ...]:
-    """As the last `up` has left them; none where that cannot be read."""
-    try:
-        return watched(stack).members
-    except (KeyError, TypeError, AttributeError):
-        return ()
 
 
 def look(container: Container) -> Drift:

@@ -171,9 +171,10 @@ def placed(original: Stack, copy: Stack, used: Iterable[Subnet]) -> tuple[Stack,
             to_original.append((before.network, place))
             to_copy.append((after.network, place))
     # What the file has by its numbers is the stack's own, what the names gave is the copy's.
-    moved = _moved(copy, to_copy + to_original, _mover(to_original))
+    move = _mover(to_original)
+    moved = _moved(copy, to_copy + to_original, move)
     known = {*_addresses(original), *(old.network_address for old, _ in to_original)}
-    gone = {address for address in known if _mover(to_original)(address) != address}
+    gone = {address for address in known if move(address) != address}
     return moved, list(_literal(original, gone)) if gone else []
 
 

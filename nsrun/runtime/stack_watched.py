@@ -28,7 +28,7 @@ def write_watched(stack: Stack) -> None:
 
 
 def watched(name: str) -> Stack:
-    """The stack as far as :func:`write_watched` has it."""
+    """The stack as far as :func:`write_watched` has it, and it can be read."""
     data = _read(name)
     return Stack(
         name=name,
@@ -40,7 +40,7 @@ def watched(name: str) -> Stack:
                 number=0,
                 spec=Spec(name=one["name"], file="", sha256=""),
                 restart=Restart(**one["restart"]),
-                healthcheck=_healthcheck(one["healthcheck"]),
+                healthcheck=_healthcheck(one.get("healthcheck")),
             )
             for one in data
         ),
@@ -50,11 +50,7 @@ def watched(name: str) -> Stack:
 def kept_otherwise(stack: Stack) -> dict[str, tuple[str, ...]]:
     """By a container's name what a process that keeps the stack does otherwise than it does now:
     keys of the spec, of which no plan knows."""
-    try:
-        known = {m.spec.name: m for m in watched(stack.name).members}
-    except (KeyError, TypeError, AttributeError):
-        # Damaged: `up` writes it anew.
-        return {}
+    known = {m.spec.name: m for m in watched(stack.name).members}
     found: dict[str, tuple[str, ...]] = {}
     for member in stack.members:
         last = known.get(member.spec.name)

@@ -80,6 +80,11 @@ class Record:
     stack: str = ""
     service: str = ""
 
+    @property
+    def holds_networks(self) -> bool:
+        """Whether it holds a stack's networks, and is no container of anybody's."""
+        return self.service.startswith("(")
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
@@ -318,7 +323,7 @@ def _meant(word: str, known: list[Container]) -> str:
     """What could have been meant by a word that is nobody's name."""
     import difflib
 
-    members = [c.record for c in known if c.record.stack and not c.record.service.startswith("(")]
+    members = [c.record for c in known if c.record.stack and not c.record.holds_networks]
     of_stack = [r.name for r in members if r.stack == word]
     if of_stack:
         return f"{word} is a stack, of {', '.join(of_stack)}"

@@ -38,7 +38,8 @@ class Stopped(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looked:
-    """One container: the plan that looked, how its replay went, and what was found."""
+    """One container, as the stack itself has it: the plan that looked in its place, how its replay
+    went, and what was found."""
 
     member: Member
     plan: Plan
@@ -95,7 +96,7 @@ def brought_up(
 def look(supervisor: Supervisor, original: Stack, copy: Stack) -> Iterator[Looked]:
     """What is found for each container that expects something, in the stack's order; a replay
     that has failed has found nothing. Raises Stopped, and NsrunError where one cannot look."""
-    expected = {(m.service, m.number): m.spec.expect for m in original.members}
+    originals = {(m.service, m.number): m for m in original.members}
     for member in copy.members:
         if assertions.count(member.spec.expect) == 0:
             continue
@@ -103,11 +104,12 @@ def look(supervisor: Supervisor, original: Stack, copy: Stack) -> Iterator[Looke
         looking = _plan(copy, member)
         outcome = verify.replay(looking)
         _turn(supervisor)
+        own = originals[member.service, member.number]
         found: tuple[Finding, ...] = ()
         if outcome.failure is None and outcome.status == 0:
-            told = verify.judge(looking, expected[member.service, member.number], outcome.trace)
+            told = verify.judge(looking, own.spec.expect, outcome.trace)
             found = tuple(_with_silence(one, member.spec.expect, silent) for one in told)
-        yield Looked(member=member, plan=looking, outcome=outcome, found=found)
+        yield Looked(member=own, plan=looking, outcome=outcome, found=found)
 
 
 def _plan(copy: Stack, member: Member) -> Plan:

@@ -13,10 +13,12 @@ import pytest
 
 from tests.kernel.conftest import (  # noqa: F401 - fixtures are found by their names
     _own_mounts,
+    _params,
     both_executors,
     box,
     boxed,
     c,
+    deselect,
     executor,
     lab,
     leave_out,
@@ -45,15 +47,16 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         return
     alone = [item for item in items if here in item.path.parents and _only(item)]
     both = {_test(item) for item in alone if _only(item) == "python"}
-    left_out = {item for item in alone if _test(item) in both and _only(item) != _turn(item)}
-    if left_out:
-        config.hook.pytest_deselected(items=[item for item in items if item in left_out])
-        items[:] = [item for item in items if item not in left_out]
+    deselect(
+        config,
+        items,
+        {item for item in alone if _test(item) in both and _only(item) != _turn(item)},
+    )
 
 
 def _only(item: pytest.Item) -> str:
     """The executor of a test that has no other parameters."""
-    params = getattr(getattr(item, "callspec", None), "params", {})
+    params = _params(item)
     return str(params["executor"]) if set(params) == {"executor"} else ""
 
 

@@ -43,7 +43,11 @@ def leave_out(config: pytest.Config, items: list[pytest.Item], folder: Path) -> 
         return
     here = [item for item in items if folder in item.path.parents]
     turns = _turns(here)
-    left_out = {item for item in here if _is_left_out(item, turns)}
+    deselect(config, items, {item for item in here if _is_left_out(item, turns)})
+
+
+def deselect(config: pytest.Config, items: list[pytest.Item], left_out: set[pytest.Item]) -> None:
+    """As pytest's own -k does."""
     if left_out:
         config.hook.pytest_deselected(items=[item for item in items if item in left_out])
         items[:] = [item for item in items if item not in left_out]

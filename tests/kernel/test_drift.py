@@ -167,12 +167,6 @@ def test_control_groups_and_devices(root_c: Containers) -> None:
 
 
 @pytest.fixture
-def root_c(root_box: Box) -> Iterator[Containers]:
-    with containers(root_box) as made:
-        yield made
-
-
-@pytest.fixture
 def networked(lab: Lab, root_box: Box) -> Iterator[tuple[Lab, Containers]]:
     with containers(root_box) as made:
         yield lab, made

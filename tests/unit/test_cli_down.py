@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -85,6 +86,21 @@ def test_the_volumes_of_a_stack_that_is_down(known: Known, tmp_path: Path, capsy
         cli.carry_out(["down", *words])
     assert (tmp_path / "volumes/other/data").is_dir()
     assert taken == [("shop", True), ("..", True), ("", True), ("other", False)]
+
+
+def test_a_volume_goes_however_deep_it_is(known: Known, tmp_path: Path) -> None:
+    """What a container makes in one is deeper than Python's own calls may be."""
+    (tmp_path / "volumes/shop").mkdir(parents=True)
+    at = os.open(tmp_path / "volumes/shop", os.O_RDONLY)
+    for _ in range(1500):
+        os.mkdir("d", dir_fd=at)
+        below = os.open("d", os.O_RDONLY, dir_fd=at)
+        os.close(at)
+        at = below
+    os.close(at)
+    known({})
+    assert cli.carry_out(["down", "--volumes", "shop"]) == 0
+    assert list((tmp_path / "volumes").iterdir()) == []
 
 
 def test_what_plans_a_container_of_a_stack_anew() -> None:
