@@ -21,6 +21,7 @@ from nsrun.kernel.namespaces import FLAGS, PROC_NAMES
 from nsrun.kernel.observed import (
     ADDRESS,
     LINK,
+    ONCE,
     ROUTE,
     Link,
     Observed,
@@ -37,8 +38,6 @@ from nsrun.kernel.observed import (
 _KINDS = tuple(PROC_NAMES.values())
 _ENTERED = {PROC_NAMES[word]: FLAGS[word] for word in ("user", "network", "uts", "ipc")}
 _RTM_GETLINK, _RTM_GETADDR, _RTM_GETROUTE = 18, 22, 26
-# What is written once (user_namespaces(7), time_namespaces(7)).
-_ONCE = ("uid_map", "gid_map", "setgroups", "timens_offsets")
 _LINK_LOCAL = "fe80:"
 # nft(8) that does not answer has nothing to say.
 _PATIENCE = 10
@@ -128,7 +127,7 @@ def _limits(pid: int) -> dict[int, int | None]:
 
 
 def _once(pid: int) -> dict[str, str]:
-    found = ((name, procfs.read(f"/proc/{pid}/{name}")) for name in _ONCE)
+    found = ((name, procfs.read(f"/proc/{pid}/{name}")) for name in ONCE)
     return {name: text for name, text in found if text is not None}
 
 

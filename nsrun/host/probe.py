@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from nsrun.host import ids, linkkinds, nsfs, procfs
 from nsrun.host.syscalls import syscall
 from nsrun.kernel.abi import AT_FDCWD, CloneFlag, ResolveFlag, UnknownSyscallError
+from nsrun.kernel.namespaces import FLAGS
 
 # The Linux release that brought each kind (namespaces(7)).
 _SINCE = {
@@ -24,16 +25,6 @@ _SINCE = {
     "user": "3.8",
     "cgroup": "4.6",
     "time": "5.6",
-}
-_FLAGS = {
-    "mount": CloneFlag.CLONE_NEWNS,
-    "uts": CloneFlag.CLONE_NEWUTS,
-    "ipc": CloneFlag.CLONE_NEWIPC,
-    "pid": CloneFlag.CLONE_NEWPID,
-    "network": CloneFlag.CLONE_NEWNET,
-    "user": CloneFlag.CLONE_NEWUSER,
-    "cgroup": CloneFlag.CLONE_NEWCGROUP,
-    "time": CloneFlag.CLONE_NEWTIME,
 }
 
 
@@ -78,7 +69,7 @@ def _namespace(kind: str) -> Feature:
     name = f"{kind} namespace"
     if kind not in nsfs.supported():
         return Feature(name=name, ok=False, detail=f"{since}; not in this kernel")
-    flags = _FLAGS[kind]
+    flags = FLAGS[kind]
     privileged = 21 in procfs.capabilities()
     if not privileged:
         flags |= CloneFlag.CLONE_NEWUSER

@@ -8,7 +8,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable
 
-from nsrun.kernel.abi import SeccompAction
+from nsrun.kernel.abi import AuditArch, SeccompAction
 
 _INSTRUCTION = struct.Struct("=HBBI")
 # struct seccomp_data: number, architecture, instruction pointer, six arguments.
@@ -17,8 +17,11 @@ _WORD = 0xFFFF_FFFF
 ACTION_MASK = 0xFFFF_0000
 DATA_MASK = 0xFFFF
 _CELLS = 16
-# linux/audit.h: AUDIT_ARCH_* of uname(2)'s machines.
-ARCHITECTURES = {"x86_64": 0xC000003E, "aarch64": 0xC00000B7}
+# By uname(2)'s machines.
+ARCHITECTURES = {
+    "x86_64": AuditArch.AUDIT_ARCH_X86_64,
+    "aarch64": AuditArch.AUDIT_ARCH_AARCH64,
+}
 
 
 class NotAFilterError(Exception):

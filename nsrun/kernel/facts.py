@@ -63,6 +63,10 @@ class MapLine:
     size: int
 
 
+# user_namespaces(7): what uid_map says in the first one.
+ALL_IDS = (MapLine(inside=0, outside=0, size=4294967295),)
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Switch:
     """A sysctl of the caller's network namespace that is 0 or more; ``ours``: nsrun has turned it
@@ -196,8 +200,8 @@ class Facts:
     bounding: frozenset[int] = frozenset()
     last_cap: int = 40
     no_new_privileges: bool = False
-    uid_map: tuple[MapLine, ...] = (MapLine(inside=0, outside=0, size=4294967295),)
-    gid_map: tuple[MapLine, ...] = (MapLine(inside=0, outside=0, size=4294967295),)
+    uid_map: tuple[MapLine, ...] = ALL_IDS
+    gid_map: tuple[MapLine, ...] = ALL_IDS
     subuid: tuple[SubIds, ...] = ()
     subgid: tuple[SubIds, ...] = ()
     newuidmap: str | None = None

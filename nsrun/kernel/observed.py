@@ -27,6 +27,11 @@ _RTA_DST, _RTA_OIF, _RTA_GATEWAY, _RTA_PRIORITY, _RTA_TABLE = 1, 4, 5, 6, 15
 _RT_TABLE_MAIN = 254
 
 
+# Files of /proc/PID that are written once, and that nobody can write to a second time
+# (user_namespaces(7), time_namespaces(7)).
+ONCE = ("uid_map", "gid_map", "setgroups", "timens_offsets")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Link:
     """An interface; ``mtu`` in bytes, 0 and "" where nothing is said; ``master`` an index."""

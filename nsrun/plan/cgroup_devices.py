@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from nsrun.kernel import abi, calls
 from nsrun.kernel.abi import BpfAttachFlag, BpfAttachType, BpfProgType
-from nsrun.kernel.facts import Facts, MapLine
+from nsrun.kernel.facts import ALL_IDS, Facts
 from nsrun.kernel.values import Reg
 from nsrun.plan.cgroup_limits import Group, Limit, refuse_controller
 from nsrun.plan.device_program import DeviceRule, device_program
@@ -17,8 +17,6 @@ from nsrun.spec.model import Spec
 
 # null zero full random urandom tty, ptmx, and the terminals of devpts (devices.txt).
 _USUAL_DEVICES = ("1:3", "1:5", "1:7", "1:8", "1:9", "5:0", "5:2", "136:*")
-# user_namespaces(7): what uid_map says in the first one.
-_ALL_IDS = (MapLine(inside=0, outside=0, size=4294967295),)
 
 
 def narrows_devices(spec: Spec) -> bool:
@@ -71,7 +69,7 @@ def _require_programs(draft: Draft, facts: Facts) -> None:
     that maps as many ids as the first is taken for it here, and refused by the kernel."""
     needed = {abi.Capability.CAP_BPF, abi.Capability.CAP_NET_ADMIN}
     held = abi.Capability.CAP_SYS_ADMIN in facts.permitted or needed <= facts.permitted
-    is_first = facts.uid_map == _ALL_IDS
+    is_first = facts.uid_map == ALL_IDS
     if held and is_first:
         return
     without = f"uid {facts.uid} does not have"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from nsrun.kernel.observed import Observed, SeenMount
+from nsrun.plan.covers import below
 from nsrun.plan.difference import NOTHING, Difference, differ
 from nsrun.plan.drift_options import different
 from nsrun.plan.expected import Expected
@@ -93,17 +94,13 @@ def _propagation(line: SeenMount) -> str:
 def _extra(wanted: Expected, seen: Observed, known: set[int]) -> Iterator[Difference]:
     """Mounts that no step has made. What lies below a whole tree that was bound came with it, and
     what a tree gets from its peers was asked for."""
-    whole = [m.target for m in wanted.mounts if m.whole]
+    whole = [m.target for m in wanted.mounts if m.whole and m.target != "/"]
     targets = {m.target for m in wanted.mounts}
     for line in seen.mounts:
-        came = any(_is_below(line.target, target) for target in whole)
+        came = any(below(line.target, target) for target in whole)
         received = any(word.startswith("master:") for word in line.propagation)
         if line.ident in known or line.target in targets or came or received:
             continue
         if line.ident in seen.places.values():
             continue
         yield from differ(f"mount {line.target}", NOTHING, line.fstype, None)
-
-
-def _is_below(path: str, top: str) -> bool:
-    return top != "/" and path.startswith(top.rstrip("/") + "/")

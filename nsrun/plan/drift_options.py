@@ -20,16 +20,17 @@ _HIDE = {"0": "off", "1": "noaccess", "2": "invisible", "4": "ptraceable"}
 def different(mount: Mount, line: SeenMount) -> tuple[str, str] | None:
     """The options that differ as they are expected and found; None where none does."""
     # What is bound has the options of a file system of somebody else's.
-    if not line.super_options or mount.fstype not in _OWN:
+    known = _KNOWN.get(mount.fstype)
+    if not line.super_options or known is None:
         return None
     shown: dict[str, str] = {}
     for word in line.super_options:
         key, _, value = word.partition("=")
         shown[key] = value
     wanted, found = [], []
-    for (fstype, key), (read, default) in _KNOWN.items():
+    for key, (read, default) in known.items():
         asked = mount.options.get(key, "")
-        if fstype != mount.fstype or asked is None:
+        if asked is None:
             continue
         planned = read(asked) if key in mount.options else default
         now = (read(shown[key]) or shown[key]) if key in shown else default
@@ -91,17 +92,10 @@ def _path(text: str) -> str | None:
     return text if is_plain else None
 
 
-_OWN = ("tmpfs", "devpts", "proc", "overlay")
-# How a word is read, and what holds where the kernel shows nothing.
-_KNOWN: dict[tuple[str, str], tuple[Callable[[str], str | None], str]] = {
-    ("tmpfs", "size"): (_size, NOTHING),
-    ("tmpfs", "nr_inodes"): (_count, NOTHING),
-    ("tmpfs", "mode"): (_mode, "1777"),
-    ("devpts", "mode"): (_mode, "600"),
-    ("devpts", "ptmxmode"): (_mode, "0"),
-    ("proc", "hidepid"): (_hide, "off"),
-    ("proc", "subset"): (_word, NOTHING),
-    ("overlay", "lowerdir"): (_path, NOTHING),
-    ("overlay", "upperdir"): (_path, NOTHING),
-    ("overlay", "workdir"): (_path, NOTHING),
+# By the file system: how a word is read, and what holds where the kernel shows nothing.
+_KNOWN: dict[str, dict[str, tuple[Callable[[str], str | None], str]]] = {
+    "tmpfs": {"size": (_size, NOTHING), "nr_inodes": (_count, NOTHING), "mode": (_mode, "1777")},
+    "devpts": {"mode": (_mode, "600"), "ptmxmode": (_mode, "0")},
+    "proc": {"hidepid": (_hide, "off"), "subset": (_word, NOTHING)},
+    "overlay": dict.fromkeys(("lowerdir", "upperdir", "workdir"), (_path, NOTHING)),
 }

@@ -9,6 +9,8 @@ from nsrun.kernel.observed import Observed
 from nsrun.plan.difference import NOTHING, Difference, differ, short
 from nsrun.plan.expected import Expected
 from nsrun.plan.expected_process import Running
+from nsrun.plan.identity import from_host
+from nsrun.spec.model import IdRange
 
 _SETGID = Capability.CAP_SETGID
 
@@ -89,18 +91,17 @@ def _list(words: set[str]) -> str:
     return ",".join(sorted(words)) or NOTHING
 
 
-def _ranges(text: str) -> list[tuple[int, int, int]]:
-    """Of uid_map or what newuidmap is told: first inside, first outside, how many."""
+def _ranges(text: str) -> tuple[IdRange, ...]:
+    """Of uid_map or what newuidmap is told, in the order of the container's ids."""
     numbers = [int(word) for word in text.split() if word.isdecimal()]
-    return sorted(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=False))
+    lines = sorted(zip(numbers[::3], numbers[1::3], numbers[2::3], strict=False))
+    return tuple(IdRange(container=c, host=h, size=s) for c, h, s in lines)
 
 
-def _inside(ranges: list[tuple[int, int, int]], outside: int) -> str:
+def _inside(ranges: tuple[IdRange, ...], outside: int) -> str:
     """The container's number of an id, or that it has none."""
-    for first, host, size in ranges:
-        if host <= outside < host + size:
-            return str(first + outside - host)
-    return f"unmapped {outside}"
+    found = from_host(ranges, outside)
+    return f"unmapped {outside}" if found is None else str(found)
 
 
 def once(wanted: Expected, seen: Observed) -> Iterator[Difference]:

@@ -6,13 +6,12 @@ import posixpath
 import struct
 from dataclasses import dataclass, field
 
+from nsrun.kernel.observed import ONCE
 from nsrun.kernel.values import Arg, Bytes, Call, Fmt, Int, Str
 from nsrun.plan.labels import planned_labels
 from nsrun.plan.model import Action, Track
 from nsrun.plan.ops import Init, Op, Spawn
 
-# Files of /proc/PID that a plan writes once, and that nobody can write to a second time.
-ONCE = ("uid_map", "gid_map", "setgroups", "timens_offsets")
 _HELPERS = {"newuidmap": "uid_map", "newgidmap": "gid_map"}
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from nsrun.kernel.facts import Facts
 from nsrun.kernel.values import Fmt, Reg, Str
+from nsrun.plan.covers import below
 from nsrun.plan.draft import Draft
 from nsrun.plan.ops import Op, Spawn
 from nsrun.spec.model import Hook, Spec
@@ -21,7 +22,7 @@ def run_hooks(draft: Draft, facts: Facts, stage: str, hooks: tuple[Hook, ...], c
     status = "created" if stage == "prestart" else "running"
     for number, hook in enumerate(hooks):
         at = f"hooks.{stage}[{number}]"
-        _keep_out_of_reach(draft, facts, hook, at)
+        _keep_out_of_reach(draft, hook, at)
         draft.parent(
             f"run the {stage} hook {hook.path}", _spawn(draft, facts, hook, status, child), at=at
         )
@@ -31,15 +32,14 @@ def when_stopped(draft: Draft, facts: Facts, child: Reg) -> tuple[Op, ...]:
     """The ``poststop`` hooks: they run at the end, however the run ends."""
     hooks = draft.spec.hooks.poststop
     for number, hook in enumerate(hooks):
-        _keep_out_of_reach(draft, facts, hook, f"hooks.poststop[{number}]")
+        _keep_out_of_reach(draft, hook, f"hooks.poststop[{number}]")
     return tuple(_spawn(draft, facts, hook, "stopped", child) for hook in hooks)
 
 
-def _keep_out_of_reach(draft: Draft, facts: Facts, hook: Hook, at: str) -> None:
+def _keep_out_of_reach(draft: Draft, hook: Hook, at: str) -> None:
     """A hook runs with the caller's rights: the container must not be able to write it anew."""
-    path = os.path.normpath(os.path.join(facts.cwd, hook.path))
     for folder in _written(draft.spec):
-        if f"{path}/".startswith(f"{folder.rstrip('/')}/"):
+        if below(hook.path, folder):
             draft.refuse(
                 "NS318",
                 f"the container could write to its own hook {hook.path}",
@@ -56,8 +56,8 @@ def _written(spec: Spec) -> Iterator[str]:
     if root is not None and not root.readonly and root.overlay is None:
         yield root.path
     for mount in spec.mounts:
-        if mount.type == "bind" and not {"ro", "rro"} & set(mount.options):
-            yield os.path.normpath(mount.source)
+        if mount.type == "bind" and not mount.readonly:
+            yield mount.source
 
 
 def _spawn(draft: Draft, facts: Facts, hook: Hook, status: str, child: Reg) -> Spawn:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from nsrun.kernel.abi import ID_MAX, Capability
-from nsrun.kernel.facts import Facts, MapLine, SubIds
+from nsrun.kernel.facts import ALL_IDS, Facts, MapLine, SubIds
 from nsrun.plan.draft import Draft
 from nsrun.plan.users import find_user
 from nsrun.spec.model import IdMap, IdRange, NamespaceType, Spec
@@ -18,7 +18,6 @@ from nsrun.spec.model import IdMap, IdRange, NamespaceType, Spec
 # systemd's range for containers (its UIDS-GIDS.md), in blocks of 65536: no distribution hands
 # these ids to people or, as /etc/subuid's usual 100000, to an ordinary user's containers.
 _BLOCKS_FROM, _BLOCKS_TO, _BLOCK = 0x00080000, 0x6FFF0000, 0x10000
-_WHOLE = (MapLine(inside=0, outside=0, size=4294967295),)
 
 
 class Writer(StrEnum):
@@ -259,7 +258,7 @@ def _auto(draft: Draft, facts: Facts) -> Maps:
 def _privileged_range(
     spec: Spec, subordinate: tuple[SubIds, ...], own: tuple[MapLine, ...]
 ) -> tuple[IdRange, ...]:
-    if own != _WHOLE:
+    if own != ALL_IDS:
         # Inside a user namespace the caller's ids are already others than the host's, and
         # only they can be mapped on (user_namespaces(7)).
         return tuple(IdRange(container=m.inside, host=m.inside, size=m.size) for m in own)

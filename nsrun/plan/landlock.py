@@ -19,7 +19,7 @@ from nsrun.kernel.values import Bytes, Call, Str
 from nsrun.plan.covers import ancestors
 from nsrun.plan.draft import Draft
 from nsrun.plan.model import Action
-from nsrun.spec.model import Landlock, LandlockRules, Mount
+from nsrun.spec.model import Landlock, LandlockRules
 
 # The first ABI that knows each right (landlock(7)).
 _SINCE = {Access.REFER: 2, Access.TRUNCATE: 3, Access.IOCTL_DEV: 5}
@@ -124,12 +124,8 @@ def _writable(draft: Draft) -> tuple[str, ...]:
     for mount in draft.spec.mounts:
         if mount.type == "umount":
             continue
-        found[mount.target] = not _is_readonly(mount)
+        found[mount.target] = not mount.readonly
     return tuple(path for path, written in found.items() if written)
-
-
-def _is_readonly(mount: Mount) -> bool:
-    return "ro" in mount.options or "rro" in mount.options
 
 
 def _fitting(draft: Draft, facts: Facts, path: str, rights: Access) -> Access:

@@ -95,10 +95,8 @@ def launch(
     """
     regs = _prepare(draft, facts)
     groups = cgroup.make_groups(draft, facts, notify)
-    if needs_stage(draft.spec):
-        proc = _clone_through_stage(draft, facts, identity, regs, groups, tracer)
-    else:
-        proc = _clone(draft, facts, identity, regs, groups, tracer)
+    begin = _clone_through_stage if needs_stage(draft.spec) else _clone
+    proc = begin(draft, facts, identity, regs, groups, tracer if joins(draft.spec) else ())
     return dataclasses.replace(regs, proc=proc)
 
 
@@ -178,7 +176,7 @@ def _clone(
     _claim_name(draft, regs)
     _maps_in_step(draft, facts, identity, regs, regs.child)
     _oom_score(draft)
-    if tracer and joins(spec):
+    if tracer:
         attach_tracer(draft, regs, tracer, regs.child)
     _not_dumpable(draft)
     _join(draft, facts)
@@ -216,7 +214,7 @@ def _clone_through_stage(
     time_first = new_time and (user is None or not user.joined)
     if time is not None and time_first:
         _new_time(draft, time)
-    if tracer and joins(spec):
+    if tracer:
         attach_tracer(draft, regs, tracer, stage)
     _not_dumpable(draft)
     _join(draft, facts)

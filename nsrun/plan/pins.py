@@ -6,15 +6,15 @@ A bind mount of /proc/PID/ns/TYPE holds a namespace without a process (namespace
 from __future__ import annotations
 
 from nsrun.kernel import calls
-from nsrun.kernel.abi import MoveMountFlag, OpenFlag, OpenTreeFlag, UmountFlag
+from nsrun.kernel.abi import FileType, OpenFlag, UmountFlag
 from nsrun.kernel.facts import Facts, Kind
 from nsrun.kernel.values import Expect, Fmt, Reg
 from nsrun.plan.draft import Draft
 from nsrun.plan.launch import PROC_NAMES
 from nsrun.plan.model import UndoWhen
+from nsrun.plan.mounts import TO_DESCRIPTOR
+from nsrun.plan.sources import clone_tree
 
-_CLONE = OpenTreeFlag.OPEN_TREE_CLONE | OpenTreeFlag.OPEN_TREE_CLOEXEC
-_TO_DESCRIPTOR = MoveMountFlag.MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlag.MOVE_MOUNT_T_EMPTY_PATH
 _DETACH = UmountFlag.MNT_DETACH | UmountFlag.UMOUNT_NOFOLLOW
 
 
@@ -37,12 +37,13 @@ def _pin(draft: Draft, facts: Facts, path: str, name: str, child: Reg, at: str) 
             f"let go of it first: nsrun unpin {path}",
         )
     file = _file(draft, path, at, made=fact is not None and fact.kind is Kind.MISSING)
-    tree = draft.reg("pinned")
+    own = Fmt(("/proc/", child, f"/ns/{name}"))
+    tree, cloned = clone_tree(draft, own, recursive=False, name="pinned")
     # Nothing after the mount in its action: with a step that fails it would not be taken back.
     draft.parent(
         f"keep the namespace on {path}",
-        calls.open_tree(calls.CWD, Fmt(("/proc/", child, f"/ns/{name}")), _CLONE, save=tree),
-        calls.move_mount(tree, "", file, "", _TO_DESCRIPTOR),
+        cloned,
+        calls.move_mount(tree, "", file, "", TO_DESCRIPTOR),
         at=at,
         undo=(calls.allow(calls.umount2(path, _DETACH), accept=("EINVAL", "ENOENT")),),
         undo_when=UndoWhen.FAILURE,
@@ -61,7 +62,8 @@ def _file(draft: Draft, path: str, at: str, *, made: bool) -> Reg:
     fd = draft.reg("pin")
     if not made:
         place = OpenFlag.O_PATH | OpenFlag.O_NOFOLLOW | OpenFlag.O_CLOEXEC
-        regular = Expect(calls.STATX_MODE_AT, 2, calls.S_IFMT, 0o100000, "it is a regular file")
+        kind = FileType.S_IFREG
+        regular = Expect(calls.STATX_MODE_AT, 2, calls.S_IFMT, kind, "it is a regular file")
         draft.parent(
             f"open {path}",
             calls.openat(calls.CWD, path, place, save=fd),

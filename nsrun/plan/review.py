@@ -277,7 +277,7 @@ def _files(spec: Spec) -> Iterator[Finding]:
 
 def _bind(mount: Mount) -> Iterator[Finding]:
     source = posixpath.normpath(mount.source)
-    readonly = bool({"ro", "rro"} & set(mount.options))
+    readonly = mount.readonly
     if posixpath.basename(source) in _SOCKETS:
         yield Finding(
             points=3.0,

@@ -54,7 +54,7 @@ def is_foreign(facts: Facts, identity: Identity, uid: int) -> bool:
     return from_host(identity.maps.uid, uid) is None
 
 
-def clone_tree(draft: Draft, path: str, *, recursive: bool, name: str) -> tuple[Reg, Op]:
+def clone_tree(draft: Draft, path: calls.Path, *, recursive: bool, name: str) -> tuple[Reg, Op]:
     """open_tree(2) of a host path as a detached copy."""
     oflags = OpenTreeFlag.OPEN_TREE_CLONE | OpenTreeFlag.OPEN_TREE_CLOEXEC
     if recursive:

@@ -37,7 +37,6 @@ Pairs = list[tuple[Subnet, Subnet]]
 Move = Callable[[IPAddress], IPAddress]
 # Interfaces that have no end on the host.
 _INSIDE = (LinkType.DUMMY, LinkType.BRIDGE)
-_READ_ONLY = frozenset({"ro", "rro"})
 # Where the copy's networks are looked for: few private ones are numbered there.
 _POOLS: dict[int, Subnet] = {4: IPv4Network("10.128.0.0/9"), 6: IPv6Network("fd00::/8")}
 _TRIES = 1000
@@ -94,7 +93,7 @@ def _each_once(stack: Stack) -> Iterator[Member]:
 
 def _shared_folders(member: Member, volumes: str, kept: set[str]) -> Iterator[Diagnostic]:
     for mount in member.spec.mounts:
-        shared = mount.type == "bind" and not _READ_ONLY.intersection(mount.options)
+        shared = mount.type == "bind" and not mount.readonly
         own = mount.source in kept or mount.source.startswith(f"{volumes}/")
         if shared and not own and _holds_data(mount.source):
             yield _diagnostic(

@@ -142,6 +142,11 @@ class Mount:
     owner: Owner | None = None
     volume: bool = False
 
+    @property
+    def readonly(self) -> bool:
+        """Whether its options forbid writing through it."""
+        return not {"ro", "rro"}.isdisjoint(self.options)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileEntry:

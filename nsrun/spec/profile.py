@@ -95,4 +95,4 @@ def _empty(mounts: tuple[Mount, ...]) -> tuple[Mount, ...]:
 
 
 def _is_written(mount: Mount) -> bool:
-    return mount.type != "umount" and not {"ro", "rro"} & set(mount.options)
+    return mount.type != "umount" and not mount.readonly

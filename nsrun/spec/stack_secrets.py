@@ -80,6 +80,7 @@ def with_secrets(
     spans = dict(spec.spans)
     uses = [*_uses(reading, service, "secrets"), *_uses(reading, service, "configs")]
     _need_mounts(reading, service, spec, uses)
+    foreign = spec.namespace(NamespaceType.USER) is not None
     taken: dict[str, str] = {}
     for use in uses:
         place = f"{service.path}.{use.path}"
@@ -105,9 +106,8 @@ def with_secrets(
                 )  # fmt: skip
             continue
         copy = os.path.join(copies, str(len(secrets)))
-        secret = _secret(reading, use, service.name, place, copy)
-        foreign = spec.namespace(NamespaceType.USER) is not None
-        secrets.append(dataclasses.replace(secret, given_away=foreign))
+        secret = _secret(reading, use, service.name, place, copy, given_away=foreign)
+        secrets.append(secret)
         mounts.append(
             Mount(
                 type="bind", target=use.target, path=use.path, source=secret.copy,
@@ -175,7 +175,9 @@ def _plain(text: str) -> bool:
     return all(char >= " " and char != "\x7f" for char in text)
 
 
-def _secret(reading: Reading, use: _Use, service: str, place: str, copy: str) -> Secret:
+def _secret(
+    reading: Reading, use: _Use, service: str, place: str, copy: str, *, given_away: bool
+) -> Secret:
     file = _file(reading, use)
     if file is not None and not os.path.isfile(file):
         missing = not os.path.lexists(file)
@@ -188,7 +190,7 @@ def _secret(reading: Reading, use: _Use, service: str, place: str, copy: str) ->
     return Secret(
         path=place, service=service, name=use.name, copy=copy, target=use.target, file=file,
         environment=use.value.get("environment"), mode=use.mode,
-        uid=use.given.get("uid"), gid=use.given.get("gid"),
+        uid=use.given.get("uid"), gid=use.given.get("gid"), given_away=given_away,
     )  # fmt: skip
 
 
