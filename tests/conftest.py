@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import fcntl
 import os
 import shutil
 import tempfile
@@ -12,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import host, requires
+from tests.support import groups, host, requires
 from tests.support.rootfs import make_rootfs
 from tests.support.runner import Runner
 from tests.support.users import User, ordinary_user, root_user
@@ -146,8 +145,5 @@ def _same_umask() -> Iterator[None]:
 
 @pytest.fixture
 def cgroups_alone() -> Iterator[None]:
-    """Control groups are the whole machine's, and so are their names: one test at a time, of all
-    that run beside each other."""
-    with Path("/tmp/nsrun-test-cgroups.lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    with groups.alone():
         yield

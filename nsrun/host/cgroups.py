@@ -15,8 +15,8 @@ from nsrun.host import procfs, subgroups
 from nsrun.kernel.facts import CgroupFolder, Cgroups
 
 _CONTROLLERS = ("cgroup.controllers", "cgroup.subtree_control")
-# Seconds within which a start that has made a group has entered it.
-_JUST_MADE = 10
+# Seconds within which a start that has made a group holds it.
+_JUST_MADE = 0.5
 _CPUSET = ("cpuset.cpus", "cpuset.mems")
 
 
@@ -66,19 +66,19 @@ def may_be_in(process: int, name: str) -> bool:
     return any(f"/{name}/" in f"{line}/" for line in lines)
 
 
-def empty_below(prefix: str) -> Iterator[str]:
-    """The groups beside the caller's whose name begins so, with nobody in them or in those below
-    them for a while."""
+def unused_below(prefix: str) -> Iterator[str]:
+    """The groups beside the caller's whose name begins so, which no start holds, with nobody in
+    them or in those below them. One that was made this moment is waited for."""
     v2, v1 = _places()
-    now = time.time()
     for place in dict.fromkeys((*([v2] if v2 is not None else []), *v1.values())):
         for name in sorted(os.listdir(place)):
             path = os.path.join(place, name)
             if not name.startswith(prefix):
                 continue
             with contextlib.suppress(FileNotFoundError):
-                # One that is just being made is empty too.
-                if now - os.stat(path).st_ctime > _JUST_MADE and subgroups.is_empty(path):
+                age = time.time() - os.stat(path).st_ctime
+                time.sleep(min(max(_JUST_MADE - age, 0), _JUST_MADE))
+                if subgroups.is_unused(path):
                     yield path
 
 

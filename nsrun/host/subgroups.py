@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import signal
 import sys
@@ -59,24 +60,33 @@ def end(path: str, patience: float = _PATIENCE) -> None:
             time.sleep(_PAUSE)
 
 
-def remove_empty(path: str) -> bool:
-    """Remove the group at ``path`` with those below it where no process is in any of them; whether
-    it is gone. Raises OSError."""
+def remove_unused(path: str) -> bool:
+    """Remove the group at ``path`` with those below it where no start holds it and no process is
+    in any of them; whether it is gone. Raises OSError."""
     with _opened(path) as (above, name, group):
-        if not _holds_none(group):
+        if _is_held(group) or not _holds_none(group):
             return False
         _remove_below(group)
         return _rmdir(name, above)
 
 
-def is_empty(path: str) -> bool:
-    """Whether no process is in the group at ``path``, nor in those below it; not where that cannot
-    be seen: it goes just now, or is no group of nsrun's."""
+def is_unused(path: str) -> bool:
+    """Whether no start holds the group at ``path``, and no process is in it, nor in those below it;
+    not where that cannot be seen: it goes just now, or is no group of nsrun's."""
     try:
         with _opened(path) as (_, _, group):
-            return _holds_none(group)
+            return not _is_held(group) and _holds_none(group)
     except (OSError, ValueError):
         return False
+
+
+def _is_held(group: int) -> bool:
+    """Whether a start holds it by a lock (nsrun.plan.cgroup); else the lock is ours."""
+    try:
+        fcntl.flock(group, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    return False
 
 
 def members(path: str) -> set[int]:

@@ -10,7 +10,7 @@ Sources: cgroups(7), the kernel's Documentation/admin-guide/{cgroup-v1,cgroup-v2
 from __future__ import annotations
 
 from nsrun.kernel import abi, calls
-from nsrun.kernel.abi import CloneFlag, Magic, OpenFlag
+from nsrun.kernel.abi import CloneFlag, FlockOperation, Magic, OpenFlag
 from nsrun.kernel.facts import Facts
 from nsrun.kernel.values import Reg
 from nsrun.plan.cgroup_devices import attach_rules, narrow_devices, narrows_devices
@@ -115,9 +115,13 @@ def _make(draft: Draft, facts: Facts, group: Group, ends: str) -> Reg:
         undo=ending(draft, facts, group, base),
         undo_when=UndoWhen.END,
     )
+    shared = FlockOperation.LOCK_SH | FlockOperation.LOCK_NB
     draft.parent(
-        "open it",
-        calls.openat(base, name, place, save=own),
+        # By the lock `nsrun prune` knows that it is in use, before anyone is in it. Whoever may
+        # read it may hold a lock on it too: it is not waited for.
+        "open and hold it",
+        calls.openat(base, name, place & ~OpenFlag.O_PATH, save=own),
+        calls.allow(calls.flock(own, shared), accept=("EAGAIN",)),
         calls.openat(own, "cgroup.procs", OpenFlag.O_WRONLY | OpenFlag.O_CLOEXEC, save=procs),
         at=group.at,
     )

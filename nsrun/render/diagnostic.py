@@ -20,7 +20,8 @@ TAB = "    "
 # A longer line of the source is shown as a window around the caret.
 SNIPPET_WIDTH = 100
 BEFORE_CARET = 30
-
+# Characters of one line of a message.
+_LONGEST = 4000
 
 # A spec is far smaller; what is larger is not read for the sake of one line.
 SOURCE_MAX = 16 * 1024 * 1024
@@ -87,7 +88,7 @@ def _diagnostic(found: Diagnostic, source: Callable[[str], list[str]], color: bo
     style = Style(color)
     role = SEVERITY[found.severity]
     head = style.paint(f"{found.severity.value}[{found.code}]", role)
-    lines = [f"{head}: {style.paint(visible(found.summary), Role.CALL)}"]
+    lines = [f"{head}: {style.paint(_of_a_page(found.summary), Role.CALL)}"]
     margin = 1
     shown = False
     if found.span is not None:
@@ -101,9 +102,17 @@ def _diagnostic(found: Diagnostic, source: Callable[[str], list[str]], color: bo
     for word, text in _remarks(found, shown):
         first, *rest = text.splitlines() or [""]
         lead = f"{word}: " if word else ""
-        lines.append(f"{bullet} {lead}{visible(first)}")
-        lines += [f"{' ' * (margin + 3 + len(lead))}{visible(line)}" for line in rest]
+        lines.append(f"{bullet} {lead}{_of_a_page(first)}")
+        lines += [f"{' ' * (margin + 3 + len(lead))}{_of_a_page(line)}" for line in rest]
     return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def _of_a_page(text: str) -> str:
+    """One line, of which nobody reads more than a page: what it quotes may be a megabyte."""
+    if len(text) > _LONGEST:
+        half = _LONGEST // 2
+        text = f"{text[:half]}…{text[-half:]}"
+    return visible(text)
 
 
 def _remarks(found: Diagnostic, shown: bool) -> Iterator[tuple[str, str]]:

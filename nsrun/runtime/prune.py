@@ -56,9 +56,9 @@ def prune(*, dry_run: bool) -> Iterator[Gone]:
 
 
 def _groups(dry_run: bool) -> Iterator[Gone]:
-    for path in cgroups.empty_below(group_name("")):
+    for path in cgroups.unused_below(group_name("")):
         with contextlib.suppress(OSError):
-            if dry_run or subgroups.remove_empty(path):
+            if dry_run or subgroups.remove_unused(path):
                 yield Gone("control group", path)
 
 

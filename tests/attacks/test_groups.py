@@ -135,13 +135,13 @@ def test_what_a_killed_run_has_left_is_removed_where_nobody_is_in_it() -> None:
     try:
         (group / "a b/c/cgroup.procs").write_text(str(pid))
         assert subgroups.members(str(group)) == {pid}
-        assert not subgroups.is_empty(str(group))
-        assert not subgroups.remove_empty(str(group)), "the control: it is in use"
+        assert not subgroups.is_unused(str(group))
+        assert not subgroups.remove_unused(str(group)), "the control: it is in use"
         assert (group / "a b/c").exists() and not is_dead(pid)
     finally:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
-    assert subgroups.remove_empty(str(group))
+    assert subgroups.remove_unused(str(group))
     assert not group.exists()
     for path in (group.parent, group.parent / "other", "/tmp/nsrun-x"):
         with pytest.raises((ValueError, FileNotFoundError)):

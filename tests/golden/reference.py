@@ -13,7 +13,17 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 
-from nsrun.kernel.facts import Facts, Forwarding, Kind, PathFact, Query, SubIds, Switch
+from nsrun.kernel.facts import (
+    CgroupFolder,
+    Cgroups,
+    Facts,
+    Forwarding,
+    Kind,
+    PathFact,
+    Query,
+    SubIds,
+    Switch,
+)
 from nsrun.plan.build import plan
 from nsrun.plan.model import Plan
 from nsrun.plan.wanted import wanted
@@ -26,8 +36,12 @@ from tests.support.paths import ROOT, SPECS
 HOME = PurePosixPath("/nsrun")
 _CAPABILITIES = frozenset(range(41))
 _SUBORDINATE = (SubIds(start=100_000, size=65_536),)
-# What is no folder there.
-_FILES = frozenset({"/dev/null"})
+# What is no folder there, and the devices among it.
+_FILES = frozenset({"/dev/null", "/dev/full"})
+_DEVICES = {"/dev/null": "1:3", "/dev/full": "1:7"}
+_CGROUPS = Cgroups(
+    v2=CgroupFolder(path="/sys/fs/cgroup", controllers=frozenset({"cpu", "memory", "pids"}))
+)
 _HELPERS = {"nft": "/usr/sbin/nft", "pasta": "/usr/bin/pasta"}
 # One way out, which forwards nothing yet; the kernel is older than 6.17.
 _FORWARDING = Forwarding(
@@ -61,7 +75,8 @@ def spec_of(file: Path) -> Spec:
 
 
 def is_for_root(spec: Spec) -> bool:
-    return not spec.new(NamespaceType.USER)
+    """Nothing delegates control groups to the ordinary user there."""
+    return not spec.new(NamespaceType.USER) or wanted(spec).cgroups
 
 
 def plan_of(file: Path, *, root: bool | None = None) -> Plan:
@@ -93,7 +108,7 @@ def facts(query: Query, *, root: bool) -> Facts:
     """What the reference machine answers."""
     held = _CAPABILITIES if root else frozenset[int]()
     known = Facts(
-        kernel="6.1.0",
+        kernel="6.12.0",
         machine="x86_64",
         uid=0 if root else 1000,
         gid=0 if root else 1000,
@@ -114,6 +129,8 @@ def facts(query: Query, *, root: bool) -> Facts:
         state="/run/nsrun" if root else "/run/user/1000/nsrun",
         helpers=MappingProxyType({n: _HELPERS[n] for n in query.helpers if n in _HELPERS}),
         forwarding=_FORWARDING if query.forwarding else None,
+        cgroups=_CGROUPS if query.cgroups else Cgroups(),
+        landlock=6 if query.landlock else 0,
     )
     if root:
         return known
@@ -130,7 +147,8 @@ def _host_fact(path: str) -> PathFact:
     here = PurePosixPath(path)
     if here.is_relative_to(HOME):
         return _checkout_fact(ROOT / here.relative_to(HOME), path)
-    return PathFact(kind=Kind.FILE if path in _FILES else Kind.FOLDER, mode=0o755)
+    kind = Kind.FILE if path in _FILES else Kind.FOLDER
+    return PathFact(kind=kind, mode=0o755, character=_DEVICES.get(path, ""))
 
 
 def _target_fact(query: Query, target: str) -> PathFact:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from collections.abc import Iterator
@@ -114,9 +115,34 @@ def test_what_a_killed_one_left_goes_with_the_next(limited: Box) -> None:
         running.end()
     procs = group / "cgroup.procs"
     assert wait_for(lambda: not procs.exists() or not procs.read_text())
-    # Where nobody was there any more to remove it: a young one may be of a start under way.
-    assert str(group) not in limited.runner.run("prune", "--dry-run").stdout
     assert limited.run(["true"], resources={"pids": 9}).status == 0
+
+
+def test_a_prune_removes_what_no_start_holds(limited: Box) -> None:
+    """One that is killed before anyone has entered the group leaves it empty, and young; so is
+    that of a start under way."""
+    group = folder("pids") / "nsrun-limited"
+    group.mkdir()
+    held = os.open(group, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        assert str(group) not in limited.runner.run("prune").ok()
+        assert group.exists()
+    finally:
+        os.close(held)
+    assert f"control group {group}" in limited.runner.run("prune").ok()
+    assert not group.exists()
+
+
+def test_a_start_holds_its_groups(limited: Box) -> None:
+    with limited.running("echo there; read x", resources={"pids": 9}) as running:
+        assert running.line() == "there"
+        group = os.open(folder("pids") / "nsrun-limited", os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            with pytest.raises(BlockingIOError):
+                fcntl.flock(group, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        finally:
+            os.close(group)
 
 
 def test_an_empty_one_stands_in_no_way(limited: Box) -> None:

@@ -6,7 +6,7 @@ import errno
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from nsrun.plan.model import Plan, Track
@@ -64,14 +64,14 @@ class Injected:
 
 
 def names_of(driver: Driver) -> tuple[list[str], Run]:
-    """The names of the calls that are steps of the plan, and the run that showed them.
+    """The names of the calls that are steps of the plan and can fail, and the run that showed them.
 
     Its command runs untraced, as in the runs with a fault: proc_pid_status(5) would say ``t
     (tracing stop)`` of what strace holds.
     """
     run = driver.run(*_LET_GO)
     found = {call.name for call in located(driver, run).values()}
-    return sorted(found), run
+    return sorted(found - _NEVER_FAIL), run
 
 
 def located(driver: Driver, run: Run) -> dict[str, Traced]:
@@ -122,20 +122,19 @@ def child_of(run: Run) -> int:
 
 def sweep(
     driver: Driver,
+    names: Sequence[str],
     error: str = "",
     signal: str = "",
     limit: int = 200,
-    only: tuple[str, ...] = (),
 ) -> Iterator[Injected]:
-    """A run for every call that is a step of the plan: fail at N, for N = 1, 2, ... of each name
-    until nothing fires. ``only``: the names of calls, where they are not all."""
+    """A run for every call of ``names`` that is a step of the plan: fail at N, for N = 1, 2, ... of
+    each name until nothing fires."""
     accepts = {
         one.address: (*one.accepts, *one.skips)
         for track in Track
         for one in expected(driver.plan, track)
     }
-    names, _ = names_of(driver)
-    for name in (n for n in names if (not only or n in only) and n not in _NEVER_FAIL):
+    for name in names:
         for when in range(1, limit):
             fault = Fault(name=name, when=when, error=error, signal=signal)
             let_go = () if name == "execve" else _LET_GO

@@ -1,11 +1,10 @@
 """A fault at the steps that confine a command: it is never executed without one of its walls.
 
-No spec of specs/ has control groups, Landlock, the strict profile and device rules in one.
+No spec of specs/ has all of them, control groups, Landlock, the strict profile and device rules.
 """
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +15,7 @@ from nsrun.host import cgroups
 from tests.oracle.test_oracle import ERRORS, check_sweep
 from tests.oracle.traced import Driver, driver
 from tests.support.box import copy_specs
+from tests.support.groups import groups_of
 from tests.support.host import Snapshot, snapshot
 from tests.support.requires import requires
 from tests.support.runner import Runner
@@ -38,9 +38,7 @@ WALLS = ("seccomp", "capset", "landlock_restrict_self")
 
 
 def look() -> Snapshot:
-    bases = {Path(found.path) for found in cgroups.look().v1.values()}
-    groups = sorted(str(path) for base in bases for path in base.glob("nsrun-confined*"))
-    return dataclasses.replace(snapshot(), network=tuple(groups))
+    return snapshot(network=groups_of("confined"))
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from tests.oracle.faults import by_process, child_of
 from tests.oracle.strace import Traced
 from tests.oracle.traced import Driver, driver
 from tests.support.box import copy_specs
-from tests.support.examples import RUNNABLE
-from tests.support.networks import for_user, place_for
+from tests.support.examples import FOR_ROOT, RUNNABLE
+from tests.support.places import networks_for, place_for
 from tests.support.requires import check, requires
 from tests.support.runner import Runner
 
@@ -73,8 +73,6 @@ def _comparable(call: Traced) -> tuple[str, str, str]:
     return call.name, "" if call.name in ("bind", "listen") else call.errno, shape(call)
 
 
-# What an ordinary user cannot plan.
-FOR_ROOT = ("shared.yaml",)
 COMPARED = [*RUNNABLE, "service.yaml"]
 # Each with one of the two users, in turn; with both in `make matrix`.
 _ALL = os.environ.get("NSRUN_MATRIX") == "1"
@@ -82,12 +80,12 @@ AS_USER = [s for s in COMPARED if s not in FOR_ROOT][:: 1 if _ALL else 2]
 AS_ROOT = COMPARED if _ALL else [s for s in COMPARED if s not in AS_USER]
 
 
-@pytest.mark.parametrize("name", [*AS_ROOT, *for_user("root")])
+@pytest.mark.parametrize("name", [*AS_ROOT, *networks_for("root")])
 def test_the_same_calls_as_root(root: Runner, area: Path, name: str) -> None:
     compare(root, area, name)
 
 
-@pytest.mark.parametrize("name", [*AS_USER, *for_user("ordinary")])
+@pytest.mark.parametrize("name", [*AS_USER, *networks_for("ordinary")])
 def test_the_same_calls_as_a_user(ordinary: Runner, area: Path, name: str) -> None:
     compare(ordinary, area, name)
 

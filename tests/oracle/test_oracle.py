@@ -21,11 +21,10 @@ from tests.oracle.faults import (
     problems,
     sweep,
 )
-from tests.oracle.traced import PATIENCE, Driver, driver
-from tests.support.box import copy_specs, own_ids
-from tests.support.examples import RUNNABLE, TERMINALS
-from tests.support.host import Snapshot, snapshot, unchanged
-from tests.support.networks import Place, for_user, place_for
+from tests.oracle.traced import Driver, driver
+from tests.support.box import copy_specs
+from tests.support.host import Snapshot, snapshot
+from tests.support.places import Place, place_for, specs_for
 from tests.support.requires import requires
 from tests.support.runner import Runner
 
@@ -116,20 +115,20 @@ def check_sweep(
     they are not all."""
     if place is not None:
         look = place.look
-    _, clean = names_of(made)
+    names, clean = names_of(made)
     assert clean.status == status, clean.stderr
     before = look()
     wrong: list[str] = []
     hit: set[str] = set()
     judged: list[list[str]] = []
     with tallied(error, made, judged):
-        for found in sweep(made, error=error, only=only):
+        for found in sweep(made, [n for n in names if not only or n in only], error=error):
             assert any("(INJECTED)" in call.text for call in found.run.calls)
             hit |= found.steps.keys()
             bad = problems(found, clean)
             if bad and bad[0].startswith("it took") and not is_slow_again(made, found):
                 bad = bad[1:]
-            if place is not None and may_leave(found):
+            if place is not None and place.keeps and may_leave(found):
                 before = place.renew(before)
             elif remains := left(before, look):
                 bad += [f"left: {what}" for what in remains]
@@ -155,11 +154,18 @@ def test_a_fault_at_every_step_of_the_quickstart(root: Runner, area: Path) -> No
 
 @pytest.mark.sweep
 @pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("name", [s for s in RUNNABLE if s not in (*TERMINALS, "shared.yaml")])
-def test_a_fault_at_every_step(anyone: Runner, specs: Path, name: str, error: str) -> None:
-    own_ids(specs, anyone.user)
-    with driver(anyone, specs / name, anyone.user.home) as made:
-        check_sweep(made, error, at_least=20, status=STATUS.get(name, 0))
+@pytest.mark.parametrize("name", specs_for("root"))
+def test_a_fault_at_every_step(root: Runner, area: Path, name: str, error: str) -> None:
+    sweep_spec(root, area, name, error)
+
+
+@pytest.mark.sweep
+@pytest.mark.parametrize("error", ERRORS)
+@pytest.mark.parametrize("name", specs_for("ordinary"))
+def test_a_fault_at_every_step_of_a_users(
+    ordinary: Runner, area: Path, name: str, error: str
+) -> None:
+    sweep_spec(ordinary, area, name, error)
 
 
 # The calls that set up a network; what else a spec does is failed in the quickstart.
@@ -172,53 +178,19 @@ QUICK = {
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_fault_at_the_steps_of_a_network(root: Runner, area: Path, name: str) -> None:
-    sweep_network(root, area, name, "EPERM", QUICK[name])
+    sweep_spec(root, area, name, "EPERM", QUICK[name])
 
 
 def test_a_fault_at_the_steps_of_a_users_network(ordinary: Runner, area: Path) -> None:
-    sweep_network(ordinary, area, "network/user.yaml", "EPERM", ("bind", "socket"))
+    sweep_spec(ordinary, area, "network/user.yaml", "EPERM", ("bind", "socket"))
 
 
-@pytest.mark.sweep
-@pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("name", for_user("root"))
-def test_a_fault_at_every_step_of_a_network(
-    root: Runner, area: Path, name: str, error: str
-) -> None:
-    sweep_network(root, area, name, error)
-
-
-@pytest.mark.sweep
-@pytest.mark.parametrize("error", ERRORS)
-@pytest.mark.parametrize("name", for_user("ordinary"))
-def test_a_fault_at_every_step_of_a_users_network(
-    ordinary: Runner, area: Path, name: str, error: str
-) -> None:
-    sweep_network(ordinary, area, name, error)
-
-
-def sweep_network(
+def sweep_spec(
     runner: Runner, area: Path, name: str, error: str, only: tuple[str, ...] = ()
 ) -> None:
     with (
         place_for(name, runner, area) as place,
-        driver(runner, place.spec, runner.user.home) as made,
+        driver(runner, place.spec, runner.user.home, place.ran) as made,
     ):
-        check_sweep(made, error, at_least=5 if only else 20, place=place, only=only)
-
-
-@pytest.mark.sweep
-@pytest.mark.parametrize("name", ["quickstart.yaml", "build.yaml", "seeds/time.yaml"])
-def test_a_kill_at_every_step(anyone: Runner, specs: Path, name: str) -> None:
-    """SIGKILL of launcher or child, whoever makes the call: nothing is left."""
-    with unchanged(), driver(anyone, specs / name, anyone.user.home) as made:
-        before = snapshot()
-        judged: list[list[str]] = []
-        with tallied("SIGKILL", made, judged):
-            for found in sweep(made, signal="SIGKILL"):
-                bad = [f"left: {what}" for what in left(before, snapshot)]
-                if found.run.seconds > PATIENCE and is_slow_again(made, found):
-                    bad.append(f"it took {found.run.seconds:.1f} s")
-                judged.append(bad)
-                assert not bad, f"{found.fault.option()}: {bad}"
-            assert len(judged) >= 20
+        status = STATUS.get(name, 0)
+        check_sweep(made, error, 5 if only else 20, status, place=place, only=only)

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,13 +42,14 @@ class Run:
 @dataclass(slots=True, kw_only=True)
 class Driver:
     """A driver process for one spec; ``plan`` is the plan that it replays, ``executor`` the one
-    of its environment."""
+    of its environment; ``ran`` is called after each run whose command was heard."""
 
     plan: Plan
     executor: str
     process: subprocess.Popen[bytes]
     folder: Path
     numbers: Iterator[int]
+    ran: Callable[[], None]
 
     def run(self, *options: str, executor: str = "go") -> Run:
         """One replay under ``strace -f OPTIONS``, by the executor of the driver's environment or by
@@ -69,9 +70,12 @@ class Driver:
             if tracer.stderr is not None:
                 tracer.stderr.close()
             tracer.wait(timeout=10)
+        stdout = out.read_text()
+        if stdout:
+            self.ran()
         return Run(
             status=status,
-            stdout=out.read_text(),
+            stdout=stdout,
             stderr=out.with_suffix(".err").read_text(),
             calls=parse(trace),
             launcher=pid,
@@ -113,7 +117,9 @@ def _wait_until_traced(pid: int, tracer: subprocess.Popen[bytes]) -> None:
 
 
 @contextmanager
-def driver(runner: Runner, spec: Path, folder: Path) -> Iterator[Driver]:
+def driver(
+    runner: Runner, spec: Path, folder: Path, ran: Callable[[], None] = lambda: None
+) -> Iterator[Driver]:
     """A driver for ``spec`` as the runner's user; traces go to ``folder``, which is its own."""
     argv = runner.argv_of(PYTHON, "-P", "-m", "tests.oracle.driver", str(spec))
     process = subprocess.Popen(
@@ -131,6 +137,7 @@ def driver(runner: Runner, spec: Path, folder: Path) -> Iterator[Driver]:
             process=process,
             folder=folder,
             numbers=itertools.count(),
+            ran=ran,
         )
     finally:
         assert process.stdin is not None and process.stdout is not None

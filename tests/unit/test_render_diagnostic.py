@@ -265,3 +265,13 @@ def test_thousands_of_errors_read_their_file_once_and_look_at_what_they_show(
     assert text.count(" | ^") + text.count(" |  ") >= 100
     assert read == ["a.yaml"]
     assert len(looked) < 100 * 1000
+
+
+def test_a_message_that_quotes_a_megabyte_is_cut() -> None:
+    long = "begin" + "x" * 1_000_000 + "end"
+    found = Diagnostic(code="NS317", summary=f"user {long} is not known", why=(long,), help=(long,))
+    text = render([found])
+    assert len(text) < 13_000
+    assert text.startswith("error[NS317]: user beginxxx")
+    assert "xxx…xxx" in text
+    assert "xxxend is not known\n" in text

@@ -1,7 +1,7 @@
 """What each spec needs of the host it runs on, and a place for it to run in.
 
-The specs of specs/network/ run in a lab (tests/support/lab.py) that is made ready for them; the
-others run where the tests do.
+The specs of specs/network/ run in a lab (tests/support/lab.py) that is made ready for them, one
+with control groups when no other test has any; the others run where the tests do.
 """
 
 from __future__ import annotations
@@ -18,8 +18,10 @@ from pathlib import Path
 
 from tests.support import requires
 from tests.support.box import copy_specs, own_ids, wait_for
+from tests.support.examples import FOR_ROOT, NAMES
+from tests.support.groups import alone, groups_of
 from tests.support.host import Snapshot, children, snapshot
-from tests.support.lab import Lab, lab
+from tests.support.lab import Lab, lab, say
 from tests.support.runner import Runner
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
@@ -111,28 +113,56 @@ NETWORKS = {
     ),
     "network/veth.yaml": Needs(requires=("ping",)),
 }
+# The names of those that have control groups.
+_GROUPS = {"limited.yaml": "limited"}
+# One pins its namespace to a file, the other joins it; root may.
+_PINS = ("seeds/pin.yaml", "seeds/join.yaml")
+_PINNED = "seeds/uts.ns"
 # What does not end by itself, or not soon.
 _ENDLESS = ("service.yaml", "network/bridge-db.yaml", "network/nat.yaml")
 
 
-def for_user(user: str) -> list[str]:
+def networks_for(user: str) -> list[str]:
     """The specs of networks that ``user`` ("root", "ordinary") may run."""
     return [name for name, needs in NETWORKS.items() if user in needs.users]
 
 
+def specs_for(user: str) -> list[str]:
+    """Every spec of specs/ that ``user`` may run, here in a place of its own."""
+    others = [name for name in NAMES if name not in NETWORKS]
+    if user == "ordinary":
+        others = [name for name in others if name not in (*FOR_ROOT, *_PINS)]
+    return [*others, *networks_for(user)]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Place:
-    """Where a spec is run: ``spec`` is a copy of it, ``lab`` None for where the tests are."""
+    """Where a spec is run: ``spec`` is a copy of it, ``lab`` None for where the tests are;
+    ``groups``: the name of its control groups; ``pin``: the file of a namespace that stays."""
 
     spec: Path
     lab: Lab | None = None
     needs: Needs = Needs()
     folders: tuple[Path, ...] = ()
+    groups: str = ""
+    pin: Path | None = None
 
     def look(self) -> Snapshot:
         """What a run has to leave as it was."""
         network = self.lab.everywhere() if self.lab is not None else ()
-        return snapshot(*self.folders, network=network)
+        groups = groups_of(self.groups) if self.groups else ()
+        return snapshot(*self.folders, network=(*network, *groups))
+
+    @property
+    def keeps(self) -> bool:
+        """Whether a run makes what is there longer than its processes, so that undoing it can
+        fail."""
+        return self.lab is not None or self.groups != "" or self.pin is not None
+
+    def ran(self) -> None:
+        """The command has run: what it is to leave goes."""
+        if self.pin is not None and self.pin.exists():
+            _unpin(self.pin)
 
     def renew(self, before: Snapshot) -> Snapshot:
         """Make the place ready once more where a run has said that it left something behind;
@@ -143,6 +173,9 @@ class Place:
                 os.kill(int(line.split()[0]), signal.SIGKILL)
         for folder in (*self.folders, Path("/run")):
             shutil.rmtree(folder / "nsrun", ignore_errors=True)
+        for group in groups_of(self.groups) if self.groups else ():
+            os.rmdir(group)
+        self.ran()
         if self.lab is not None:
             self.lab.clear()
             self.needs.prepare(self.lab)
@@ -161,7 +194,8 @@ def place_for(name: str, runner: Runner, area: Path) -> Iterator[Place]:
         spec.write_text(text)
     needs = NETWORKS.get(name)
     if needs is None:
-        yield Place(spec=spec)
+        with _without_network(name, specs) as place:
+            yield place
         return
     requires.check(("root", "ip", *needs.requires))
     with ExitStack() as stack:
@@ -172,6 +206,33 @@ def place_for(name: str, runner: Runner, area: Path) -> Iterator[Place]:
         if needs.tun:
             stack.enter_context(tun())
         yield Place(spec=spec, lab=host, needs=needs, folders=(runner.user.runtime,))
+
+
+@contextmanager
+def _without_network(name: str, specs: Path) -> Iterator[Place]:
+    pin = specs / _PINNED
+    if name in _GROUPS:
+        requires.check(("root",))
+        with alone():
+            yield Place(spec=specs / name, groups=_GROUPS[name])
+    elif name == _PINS[0]:
+        yield Place(spec=specs / name, pin=pin)
+    elif name == _PINS[1]:
+        pin.touch()
+        say("unshare", f"--uts={pin}", "hostname", "pinned")
+        try:
+            yield Place(spec=specs / name)
+        finally:
+            _unpin(pin)
+    else:
+        yield Place(spec=specs / name)
+
+
+def _unpin(pin: Path) -> None:
+    """umount2(2): EINVAL for a file on which nothing is mounted."""
+    while _LIBC.umount2(str(pin).encode(), _MNT_DETACH) == 0:
+        pass
+    pin.unlink()
 
 
 @contextmanager
