@@ -5,6 +5,9 @@
  * the child up to its execve; at the end of file it runs the undo steps in the launcher's place. It
  * is there only for plans that have any, and in a session of its own, out of reach of what a
  * terminal or a shell sends to the launcher's process group.
+ *
+ * It knows what the launcher knew when it was forked: before an action that is undone by a register
+ * set since then, another takes its place, at the same pipe.
  */
 #include "run.h"
 
@@ -70,7 +73,7 @@ static void close_register(struct run *run, u32 reg)
         SYS1(close, run->value[reg - 1]);
 }
 
-static NORETURN void succeed(struct run *run, const int *pipe)
+static NORETURN void succeed(struct run *run, const int *pipe, u32 number)
 {
     static struct outcome untold;
     char byte;
@@ -79,46 +82,77 @@ static NORETURN void succeed(struct run *run, const int *pipe)
     /* An end of the channel held open here would hide an end of file from the others. */
     close_register(run, run->plan.header->listens_on);
     close_register(run, run->plan.header->reports_to);
-    if (SYS3(read, pipe[0], &byte, 1) == 0) {
+    if (SYS3(read, pipe[0], &byte, 1) == 0 && run->shared->heir == number) {
         take_over(run);
         run_undo(run, &untold, !child_entered_exec(run));
     }
     sys_exit(NSRUN_FAILED);
 }
 
-i64 heir_appoint(struct run *run)
+/* A first one, or one more in the place of the one before, which is still there. */
+static i64 start(struct run *run)
 {
-    int pipe[2];
-    if (run->heir.pid || !is_wanted(run))
-        return 0;
-    i64 result = SYS2(pipe2, pipe, O_CLOEXEC);
-    if (result < 0)
-        return result;
+    struct heir *heir = &run->heir;
+    u32 number = heir->number + 1;
+    if (!heir->pid)
+        run->shared->heir = number;
     i64 pid = sys_clone(0, SIGCHLD, NULL);
     if (pid == 0)
-        succeed(run, pipe);
-    SYS1(close, pipe[0]);
-    if (pid < 0) {
-        SYS1(close, pipe[1]);
+        succeed(run, heir->pipe, number);
+    if (pid < 0)
         return pid;
-    }
-    run->heir = (struct heir){.pid = (int)pid, .pipe = pipe[1]};
     i64 pidfd = SYS2(pidfd_open, pid, 0);
-    run->heir.pidfd = (int)pidfd;
-    if (pidfd < 0)
+    if (pidfd < 0) {
         SYS2(kill, pid, SIGKILL);
-    return pidfd < 0 ? pidfd : 0;
+        return pidfd;
+    }
+    /* From here on the one before is it no more: nothing is undone twice. */
+    run->shared->heir = number;
+    heir->number = number;
+    heir->pid = (int)pid;
+    heir->pidfd = (int)pidfd;
+    return 0;
+}
+
+static void end(const struct heir *heir)
+{
+    reap_kill(heir->pidfd);
+    reap_finish(heir->pidfd);
+    SYS1(close, heir->pidfd);
+}
+
+i64 heir_appoint(struct run *run)
+{
+    if (run->heir.pid || !is_wanted(run))
+        return 0;
+    i64 result = SYS2(pipe2, run->heir.pipe, O_CLOEXEC);
+    if (result < 0)
+        return result;
+    result = start(run);
+    if (result < 0) {
+        SYS1(close, run->heir.pipe[0]);
+        SYS1(close, run->heir.pipe[1]);
+    }
+    return result;
+}
+
+i64 heir_renew(struct run *run)
+{
+    struct heir before = run->heir;
+    if (!before.pid)
+        return 0;
+    i64 result = start(run);
+    if (result == 0)
+        end(&before);
+    return result;
 }
 
 void heir_release(struct run *run)
 {
     if (!run->heir.pid)
         return;
-    if (run->heir.pidfd >= 0) {
-        reap_kill(run->heir.pidfd);
-        reap_finish(run->heir.pidfd);
-        SYS1(close, run->heir.pidfd);
-    }
-    SYS1(close, run->heir.pipe);
+    end(&run->heir);
+    SYS1(close, run->heir.pipe[0]);
+    SYS1(close, run->heir.pipe[1]);
     run->heir.pid = 0;
 }

@@ -303,6 +303,13 @@ static enum how look_after_helper(struct run *run)
     return look_at_signals(run, (int)run->value[reg - 1]);
 }
 
+/* The one that there is knows too little to undo what comes now. */
+enum how parent_renew_heir(struct run *run)
+{
+    i64 result = heir_renew(run);
+    return result < 0 ? fail(run, FAIL_ERRNO, (int)-result, -1) : OK;
+}
+
 enum how parent_execute(struct run *run, const u32 *step, u32 index UNUSED, struct result *result)
 {
     enum how how = operation(run, step, result);

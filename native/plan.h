@@ -130,6 +130,7 @@ enum fail_kind {
 #define CALL_HAS_RESULT 1u
 #define CALL_IS_EXEC 2u
 #define CALL_CLOSES 4u
+#define ACTION_NEW_HEIR 65536u
 #define CLONE_BIT_HAND_OVER 1u
 #define CLONE_BIT_HOLD 2u
 #define WAIT_EXEC 1u

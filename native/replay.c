@@ -199,7 +199,7 @@ void run_undo(struct run *run, struct outcome *outcome, int failed)
 {
     for (u32 i = run->done_count; i; i--) {
         const u32 *action = run->done[i - 1];
-        u32 when = action[0] >> 8;
+        u32 when = action[0] >> 8 & 0xff;
         if (action[3] != PLAN_NO_UNDO && (when == WHEN_END || failed))
             undo_action(run, outcome, action);
     }

@@ -120,6 +120,7 @@ struct record {
  * what a killed process wrote stays readable. `step` is the compact record of each step. */
 struct shared {
     int spawn_error; /* errno of a helper's execve */
+    u32 heir;        /* which of the heirs is the one */
     struct mark {
         u8 state;
         u8 err;
@@ -130,7 +131,8 @@ struct shared {
 struct heir {
     int pid;
     int pidfd;
-    int pipe; /* our end */
+    int pipe[2]; /* theirs and ours */
+    u32 number;  /* from 1 */
 };
 
 /* How the command ended. */
@@ -256,8 +258,9 @@ enum how run_spawn(struct run *run, const u32 *step, struct result *result);
 /* hold.c: make the process that only holds; 0 and run->holders, or -errno. */
 i64 hold_clone(struct run *run, u64 flags, int exit_signal, i64 *pidfd);
 /* heir.c: start the process that takes back what a killed launcher made, where the plan has such
- * (0 or -errno); end it. */
+ * (0 or -errno); another in its place, where there is one; end it. */
 i64 heir_appoint(struct run *run);
+i64 heir_renew(struct run *run);
 void heir_release(struct run *run);
 /* init.c: become PID 1, which answers signals and has no descriptor but 0 to 2 (0 or -errno), and
  * be it until the command ends. */
@@ -295,6 +298,7 @@ struct mark marked(const struct run *run, enum track track, u32 index);
 
 /* After an interruption, which is no failure, parent operations return FAILED with this set. */
 enum how parent_execute(struct run *run, const u32 *step, u32 index, struct result *result);
+enum how parent_renew_heir(struct run *run);
 enum how undo_execute(struct run *run, const u32 *step, struct result *result);
 /* Whether the child's report waits unread (it goes to run->reported); processes handed over are
  * remembered. */

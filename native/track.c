@@ -62,6 +62,10 @@ enum how track_run(struct run *run, enum track track, executor execute, u32 *ind
     while (at < end && (*at & 0xff) == PLAN_WORD_ACTION) {
         int effect = 0;
         u32 steps = at[2];
+        if (track == PARENT && *at & ACTION_NEW_HEIR && parent_renew_heir(run)) {
+            mark(run, track, *index, STATE_FAILED, run->fault.err, run->fault.value);
+            return FAILED;
+        }
         if (action(run, track, at + 4, steps, execute, index, &effect) == FAILED)
             return FAILED;
         if (effect && track == PARENT)

@@ -117,6 +117,7 @@ def _sections() -> Iterator[str]:
     for prefix, flags in (
         ("HEADER", form.HeaderFlag),
         ("CALL", form.CallFlag),
+        ("ACTION", form.ActionBit),
         ("CLONE_BIT", form.CloneBit),
         ("WAIT", form.WaitBit),
     ):

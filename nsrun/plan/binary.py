@@ -26,6 +26,7 @@ from nsrun.plan.binary_args import (
 )
 from nsrun.plan.channels import channel, reports_to
 from nsrun.plan.codec import dumps, loads
+from nsrun.plan.heirs import renewals
 from nsrun.plan.model import Action, Plan, Track, UndoWhen
 from nsrun.plan.ops import (
     EXEC,
@@ -106,6 +107,7 @@ class _Encoder:
         self._tracks: dict[Track, list[int]] = {Track.PARENT: [], Track.CHILD: []}
         self._steps = {Track.PARENT: 0, Track.CHILD: 0}
         self._flags = form.HeaderFlag(0)
+        self._renewals = renewals(plan.actions)
 
     def encode(self, annotations: bytes) -> bytes:
         for number, action in enumerate(self._plan.actions):
@@ -175,8 +177,9 @@ class _Encoder:
             for op in action.undo:
                 self._undo += self._step(op)
         when = form.When.FAILURE if action.undo_when is UndoWhen.FAILURE else form.When.END
+        bits = form.ActionBit.NEW_HEIR if number in self._renewals else form.ActionBit(0)
         words += [
-            form.WORD_ACTION | when << 8,
+            form.WORD_ACTION | when << 8 | int(bits),
             number,
             len(action.steps),
             undo_at,

@@ -11,8 +11,9 @@
 Words are in the machine's byte order, and both machines nsrun knows are little-endian. Everything
 before the annotations has one checksum; they have a CRC of their own.
 
-An action is ``WORD_ACTION`` and its fields; a step is one word with its operation and its length
-in words, then the operation's own words. What follows an argument's word depends on its kind:
+An action is ``WORD_ACTION`` with its ``undo_when`` and bits, and its fields; a step is one word
+with its operation and its length in words, then the operation's own words. What follows an
+argument's word depends on its kind:
 
     INT       value in the word's upper 24 bits
     INT64     two words: the value, low half first
@@ -154,6 +155,12 @@ class CallFlag(IntFlag):
 class CloneBit(IntFlag):
     HAND_OVER = 1
     HOLD = 2
+
+
+class ActionBit(IntFlag):
+    """Above the kind of word and the ``undo_when``."""
+
+    NEW_HEIR = 1 << 16
 
 
 class WaitBit(IntFlag):

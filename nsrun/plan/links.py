@@ -306,6 +306,10 @@ class _Outer:
         draft = self.draft
         home = home or draft.reg("home")
         there, rtnl = draft.reg(f"{name}_ns"), draft.reg("rtnl")
+        return_home = calls.setns(home, int(CloneFlag.CLONE_NEWNET))
+        # Whoever undoes in the place of a killed launcher was made while that was away.
+        undone = undo(rtnl)
+        undone = (return_home, *undone) if undone else ()
         shown = path if isinstance(path, str) else "the container"
         draft.parent(
             f"go into the network namespace of {shown}",
@@ -313,7 +317,7 @@ class _Outer:
             calls.openat(calls.CWD, path, OpenFlag.O_CLOEXEC, save=there),
             calls.setns(there, int(CloneFlag.CLONE_NEWNET)),
             at=at,
-            undo=(calls.setns(home, int(CloneFlag.CLONE_NEWNET)),),
+            undo=(return_home,),
         )
         sockets_there = [sockets.socket_route(save=rtnl)]
         if inet is not None:
@@ -321,11 +325,11 @@ class _Outer:
         draft.parent("open rtnetlink there", *sockets_there, at=at)
         draft.parent(
             "come back",
-            calls.setns(home, int(CloneFlag.CLONE_NEWNET)),
+            return_home,
             calls.close(there),
             sockets.extended_errors(rtnl),
             at=at,
-            undo=undo(rtnl),
+            undo=undone,
         )
         return rtnl
 

@@ -95,7 +95,7 @@ class _Run:
         self._program = program
         self._recorder = recorder
         self._heir = Heir(program, recorder)
-        self._track = ParentTrack(program, recorder, on_started, self._appoint)
+        self._track = ParentTrack(program, recorder, on_started, self._appoint, self._renew)
         self._failure: Failure | None = None
         self._interrupted: int | None = None
         # Children of another making are not ours to end.
@@ -124,6 +124,10 @@ class _Run:
     def _appoint(self) -> None:
         """Before the child can make anything on the host, someone is there to take it back."""
         self._heir.appoint(self._track)
+
+    def _renew(self) -> None:
+        """The one that there is knows too little to undo what comes now."""
+        self._heir.renew(self._track)
 
     def _finish(self) -> Outcome:
         track = self._track

@@ -5,6 +5,9 @@ start that failed would stay. The heir reads a pipe whose other end the launcher
 child up to its execve; at the end of file it runs the undo steps in the launcher's place. It is
 there only for plans that have any, and in a session of its own, out of reach of what a terminal
 or a shell sends to the launcher's process group.
+
+It knows what the launcher knew when it was forked: before an action that is undone by a register
+set since then, another takes its place, at the same pipe.
 """
 
 from __future__ import annotations
@@ -32,50 +35,66 @@ class Heir:
         self._program = program
         self._recorder = recorder
         self._forker = Forker(flags=0, exit_signal=signal.SIGCHLD, pidfd=False)
-        self._ours = self._pidfd = -1
+        self._number = 0
+        self._pidfd = -1
+        self._pipe: tuple[int, int] | None = None
 
     def appoint(self, track: ParentTrack) -> None:
         """Start it, where the plan has something to undo; raises StepError."""
         if self.pid >= 0 or not any(map(_leaves_something, self._program.parent)):
             return
         try:
-            theirs, self._ours = os.pipe2(os.O_CLOEXEC)
+            self._pipe = os.pipe2(os.O_CLOEXEC)
         except OSError as error:
             raise from_os_error(error) from error
-        pid, errno = self._forker.fork()
-        if pid == 0:
-            self._succeed(theirs, track)
-        os.close(theirs)
-        if pid < 0:
-            raise StepError(Kind.ERRNO, errno=errno, value=-1)
-        self.pid = pid
-        try:
-            self._pidfd = os.pidfd_open(pid)
-        except OSError as error:
-            os.kill(pid, signal.SIGKILL)
-            raise from_os_error(error) from error
+        self._recorder.heir = 1
+        self._start(track)
+
+    def renew(self, track: ParentTrack) -> None:
+        """Start another in its place, where there is one; raises StepError."""
+        if self.pid < 0:
+            return
+        before = self._pidfd
+        self._start(track)
+        _end(before)
 
     def release(self) -> None:
         """End it: the launcher has undone everything itself."""
-        if self._pidfd >= 0:
-            reap.kill(self._pidfd)
-            reap.finish(self._pidfd)
-        for fd in (self._pidfd, self._ours):
-            if fd >= 0:
-                os.close(fd)
-        self.pid = self._pidfd = self._ours = -1
+        if self.pid >= 0:
+            _end(self._pidfd)
+        for end in self._pipe or ():
+            os.close(end)
+        self.pid, self._pidfd, self._pipe = -1, -1, None
+
+    def _start(self, track: ParentTrack) -> None:
+        assert self._pipe is not None
+        pid, errno = self._forker.fork()
+        if pid == 0:
+            self._succeed(self._pipe, self._number + 1, track)
+        if pid < 0:
+            raise StepError(Kind.ERRNO, errno=errno, value=-1)
+        try:
+            pidfd = os.pidfd_open(pid)
+        except OSError as error:
+            os.kill(pid, signal.SIGKILL)
+            raise from_os_error(error) from error
+        self.pid, self._pidfd = pid, pidfd
+        self._number += 1
+        # From here on the one before is it no more: nothing is undone twice.
+        self._recorder.heir = self._number
 
     # --- in the heir ---------------------------------------------------------------------------
 
-    def _succeed(self, pipe: int, track: ParentTrack) -> NoReturn:
+    def _succeed(self, pipe: tuple[int, int], number: int, track: ParentTrack) -> NoReturn:
         try:
             os.setsid()
-            os.close(self._ours)
+            theirs, ours = pipe
+            os.close(ours)
             # An end of the channel held open here would hide an end of file from the others.
             for end in (self._program.listens_on, self._program.reports_to):
-                if end is not None and end in track.registers:
+                if end is not None and end in track.registers and end.name not in track.closed:
                     os.close(track.registers.get(end))
-            if os.read(pipe, 1) == b"":
+            if os.read(theirs, 1) == b"" and self._recorder.heir == number:
                 track.done[:] = filter(self._is_begun, self._program.parent)
                 undo(track, failed=not track.entered_exec())
         finally:
@@ -84,6 +103,12 @@ class Heir:
     def _is_begun(self, prepared: Prepared) -> bool:
         results = (self._recorder.result(Track.PARENT, s.index) for s in prepared.steps)
         return any(result.state is not State.NOT_REACHED for result in results)
+
+
+def _end(pidfd: int) -> None:
+    reap.kill(pidfd)
+    reap.finish(pidfd)
+    os.close(pidfd)
 
 
 def _leaves_something(prepared: Prepared) -> bool:

@@ -67,7 +67,8 @@ class ParentTrack:
     ``processes`` are the pidfds of the child's processes, the latest last, ``holders`` those of
     processes that only hold namespaces, with what they wait for in ``held``. ``done`` are the
     actions that ran to their end, or were ended early by a skip after a step had an effect.
-    ``before_child`` is called before the child is cloned, and may raise StepError.
+    ``before_child`` is called before the child is cloned, ``renew_heir`` before an action that is
+    undone by what came later; both may raise StepError.
     """
 
     def __init__(
@@ -76,6 +77,7 @@ class ParentTrack:
         recorder: Recorder,
         on_started: Callable[[Trace], None] | None,
         before_child: Callable[[], None] = lambda: None,
+        renew_heir: Callable[[], None] = lambda: None,
     ) -> None:
         self.registers = Registers()
         self.processes: list[int] = []
@@ -89,6 +91,7 @@ class ParentTrack:
         self._recorder = recorder
         self._on_started = on_started
         self._before_child = before_child
+        self._renew_heir = renew_heir
         self._started_at = 0
         self._early: list[Received] = []
         self._terminal_seen = False
@@ -96,7 +99,8 @@ class ParentTrack:
     def run(self) -> None:
         """Run the track; raises TrackError and InterruptedRunError."""
         for prepared in self._program.parent:
-            if run_action(prepared, self._execute, self._recorder):
+            before = self._renew_heir if prepared.renews else None
+            if run_action(prepared, self._execute, self._recorder, before):
                 self.done.append(prepared)
 
     def _execute(self, step: Step) -> Result:

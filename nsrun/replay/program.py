@@ -9,6 +9,7 @@ from typing import assert_never
 from nsrun.kernel.abi import UnknownSyscallError
 from nsrun.kernel.values import Call, Reg
 from nsrun.plan.channels import channel, reports_to, signals
+from nsrun.plan.heirs import renewals
 from nsrun.plan.model import Action, Plan, Track
 from nsrun.plan.ops import (
     LAST_CALLS,
@@ -70,12 +71,14 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prepared:
-    """An action with its steps; ``number`` is its place in Plan.actions."""
+    """An action with its steps; ``number`` is its place in Plan.actions. ``renews``: the heir there
+    is knows too little to undo it (nsrun.plan.heirs)."""
 
     number: int
     action: Action
     steps: tuple[Step, ...]
     undo: tuple[Runnable, ...]
+    renews: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,6 +114,7 @@ def prepare(plan: Plan, machine: str) -> Program:
     messages = Channel()
     counts = {Track.PARENT: 0, Track.CHILD: 0}
     tracks: dict[Track, list[Prepared]] = {Track.PARENT: [], Track.CHILD: []}
+    renewing = renewals(plan.actions)
     for number, action in enumerate(plan.actions):
         first = counts[action.track]
         steps = tuple(
@@ -119,7 +123,10 @@ def prepare(plan: Plan, machine: str) -> Program:
         )
         counts[action.track] += len(steps)
         undo = _undo(action, first, machine)
-        tracks[action.track].append(Prepared(number=number, action=action, steps=steps, undo=undo))
+        made = Prepared(
+            number=number, action=action, steps=steps, undo=undo, renews=number in renewing
+        )
+        tracks[action.track].append(made)
     return _program(tuple(tracks[Track.PARENT]), tuple(tracks[Track.CHILD]), messages)
 
 

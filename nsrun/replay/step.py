@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import mmap
+import struct
 import time
 from typing import NamedTuple, Protocol
 
@@ -119,6 +120,9 @@ class Registers:
         }
 
 
+_NUMBER = struct.Struct("=I")
+
+
 class Recorder:
     """The shared memory in which both tracks record their steps.
 
@@ -130,8 +134,8 @@ class Recorder:
     def __init__(self, parent_steps: int, child_steps: int) -> None:
         self.parent_steps = parent_steps
         self.child_steps = child_steps
-        size = max(1, (parent_steps + child_steps) * RECORD.size)
-        self._memory = mmap.mmap(-1, size)
+        self._steps_size = (parent_steps + child_steps) * RECORD.size
+        self._memory = mmap.mmap(-1, self._steps_size + _NUMBER.size)
 
     def _offset(self, track: Track, index: int) -> int:
         slot = index if track is Track.PARENT else self.parent_steps + index
@@ -151,16 +155,25 @@ class Recorder:
     def left_out(self, track: Track, index: int) -> None:
         RECORD.pack_into(self._memory, self._offset(track, index), 0, 0, 0, 0, State.LEFT_OUT)
 
+    @property
+    def heir(self) -> int:
+        """The number of the process that undoes where the launcher is killed, 0 for none."""
+        return int(_NUMBER.unpack_from(self._memory, self._steps_size)[0])
+
+    @heir.setter
+    def heir(self, number: int) -> None:
+        _NUMBER.pack_into(self._memory, self._steps_size, number)
+
     def result(self, track: Track, index: int) -> StepResult:
         return self.live().result(track, index)
 
     def live(self) -> Trace:
         """The records as both processes write them."""
-        return self._trace(memoryview(self._memory))
+        return self._trace(memoryview(self._memory)[: self._steps_size])
 
     def close(self) -> Trace:
         """A copy of the records; the memory stays for whoever still reads it."""
-        return self._trace(bytes(self._memory))
+        return self._trace(bytes(self._memory[: self._steps_size]))
 
     def _trace(self, records: bytes | memoryview) -> Trace:
         return Trace(parent_steps=self.parent_steps, child_steps=self.child_steps, records=records)

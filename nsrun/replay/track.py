@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from nsrun.replay.outcome import State
 from nsrun.replay.program import Prepared, Step
 from nsrun.replay.step import GOES_ON, Recorder, Result, StepError, describe, internal
+
+_T = TypeVar("_T")
 
 
 class TrackError(Exception):
@@ -18,12 +21,20 @@ class TrackError(Exception):
         self.error = error
 
 
-def run_action(prepared: Prepared, execute: Callable[[Step], Result], recorder: Recorder) -> bool:
+def run_action(
+    prepared: Prepared,
+    execute: Callable[[Step], Result],
+    recorder: Recorder,
+    before: Callable[[], None] | None = None,
+) -> bool:
     """Run the steps in order; True where at least one had an effect. Raises TrackError.
 
-    A step that is SKIPPED ends the action: the rest is recorded as left out.
+    A step that is SKIPPED ends the action: the rest is recorded as left out. Where ``before``
+    fails, the first has failed.
     """
     effect = False
+    if before is not None:
+        _attempt(prepared.steps[0], lambda _: before(), recorder)
     for position, step in enumerate(prepared.steps):
         recorder.enter(step.track, step.index)
         result = _attempt(step, execute, recorder)
@@ -37,7 +48,7 @@ def run_action(prepared: Prepared, execute: Callable[[Step], Result], recorder: 
     return effect
 
 
-def _attempt(step: Step, execute: Callable[[Step], Result], recorder: Recorder) -> Result:
+def _attempt(step: Step, execute: Callable[[Step], _T], recorder: Recorder) -> _T:
     try:
         return execute(step)
     except StepError as error:

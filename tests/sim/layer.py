@@ -218,6 +218,10 @@ class Layer:
     def signalfd4(self, *_: int) -> int:
         return self._new("signalfd")
 
+    def bpf(self, command: int, *rest: int) -> int:
+        """A program is loaded into a descriptor; what else is done with it leaves nothing."""
+        return self.descriptor(command, *rest) if command == abi.BpfCommand.BPF_PROG_LOAD else 0
+
     def descriptor(self, *_: int) -> int:
         return self._new("file")
 

@@ -281,20 +281,19 @@ class SimHeir(heir.Heir):
 
     layer: Layer
 
-    def appoint(self, track: parent.ParentTrack) -> None:
+    def _start(self, track: parent.ParentTrack) -> None:
         twin = copy.copy(track)
         twin.registers = copied(track.registers)
         twin.closed, twin.done = set(track.closed), list(track.done)
 
         def succeed() -> None:
-            mine = [fd for fd, f in self.layer.m.current.fds.items() if f.kind == "reader"]
-            twin_heir._ours = self._ours
-            twin_heir._succeed(mine[-1], twin)
+            assert twin_heir._pipe is not None
+            twin_heir._succeed(twin_heir._pipe, twin_heir._number + 1, twin)
 
         twin_heir = copy.copy(self)
         self.layer._heir = succeed
         try:
-            super().appoint(track)
+            super()._start(track)
         finally:
             self.layer._heir = None
 
