@@ -27,6 +27,7 @@ ALLOWED: dict[str, tuple[str, ...]] = {
         "nsrun.plan.codec",
         "nsrun.plan.binary",
         "nsrun.plan.channels",
+        "nsrun.plan.heirs",
         "nsrun.kernel.values",
     ),
     "nsrun.host": ("nsrun.kernel",),
