@@ -37,9 +37,10 @@ from nsrun.spec.values import NOTHING, Inputs
 from nsrun.spec.words import quote
 
 # A bridge has 1023 ports (net/bridge/br_private.h: BR_MAX_PORTS), and each container is planned for
-# some milliseconds.
+# some milliseconds, as it is for every network it is on.
 _MEMBERS_MAX = 500
 _NETWORKS_MAX = 250
+_TOGETHER_MAX = 5000
 # What a container of a stack has beside the keys of a container's own file.
 OWN_KEYS = frozenset(
     {
@@ -168,12 +169,19 @@ def _are_names(reading: Reading, data: dict[str, Any]) -> bool:
 
 
 def _are_few(reading: Reading, found: list[Service]) -> bool:
-    """Whether there are as many containers as are planned in a second or two."""
-    count = 0
+    """Whether there are as many containers, on so many networks, as are planned in a second or
+    two."""
+    count = together = 0
     for service in found:
-        count += int(service.data.get("replicas") or 1)
-        if count > _MEMBERS_MAX:
-            summary = f"the stack has more than {_MEMBERS_MAX} containers"
+        replicas = int(service.data.get("replicas") or 1)
+        count += replicas
+        together += replicas * len(service.data.get("networks") or ())
+        if count > _MEMBERS_MAX or together > _TOGETHER_MAX:
+            summary = (
+                f"the stack has more than {_MEMBERS_MAX} containers"
+                if count > _MEMBERS_MAX
+                else f"the stack's containers are on more than {_TOGETHER_MAX} networks together"
+            )
             reading.problem("NS104", service.path, summary, "write several stacks", key=True)
             return False
     return True

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.support.box import Box, Running
+from tests.support.box import Box, Running, wait_for
 from tests.support.lab import Lab, say
 from tests.support.packets import Net, container_of
 from tests.support.requires import requires
@@ -239,6 +239,23 @@ def test_a_physical_interface_moves_in_and_comes_back_as_it_was(
             assert lab.links() == []
             assert far.hears_from(container_of(run.process), "10.7.0.1") == "10.7.0.2"
             stop(run)
+    assert far.hears_from(None, "10.7.0.1") == "10.7.0.7"
+
+
+def test_a_physical_interface_of_a_killed_run_comes_back_as_it_was(
+    root_box: Box, lab: Lab, net: Net
+) -> None:
+    wire(lab)
+    lab.ip("addr add 10.7.0.7/24 dev phys0")
+    far = net.server(Path("/run/netns/wire"), "tcp", "10.7.0.1")
+    own = {"name": "wan0", "type": "physical", "parent": "phys0", "addresses": ["10.7.0.2/24"]}
+    with lab.unchanged(CARRIER):
+        with root_box.running(WAIT, **spec("web", own)) as run:
+            run.line()
+            assert lab.links() == []
+            run.process.kill()
+            run.end()
+        assert wait_for(lambda: lab.links() == ["phys0"])
     assert far.hears_from(None, "10.7.0.1") == "10.7.0.7"
 
 
