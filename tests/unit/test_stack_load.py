@@ -592,7 +592,9 @@ containers:
 def test_many_containers_on_many_networks(folder: Path) -> None:
     networks = "".join(f"  n{i}: {{subnet: 10.{i}.0.0/16}}\n" for i in range(51))
     on = ", ".join(f"n{i}" for i in range(51))
-    text = f"networks:\n{networks}containers:\n  a:\n    extends: ./base.yaml\n    networks: [{on}]\n"
+    text = (
+        f"networks:\n{networks}containers:\n  a:\n    extends: ./base.yaml\n    networks: [{on}]\n"
+    )
     (found,) = errors(folder, f"{text}    replicas: 99\n")
     assert "the stack's containers are on more than 5000 networks together" in found
     assert len(loaded(folder, f"{text}    replicas: 98\n").members) == 98
