@@ -267,5 +267,6 @@ void run_replay(struct run *run, struct outcome *outcome)
 int outcome_speaks(const struct outcome *outcome)
 {
     return outcome->failure.set || outcome->interrupted || outcome->timed_out ||
-           outcome->dropped_signal || outcome->undo_failures || outcome->survivors;
+           outcome->dropped_signal || outcome->undo_failures || outcome->survivors ||
+           outcome->signal == SIGSYS;
 }

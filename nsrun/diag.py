@@ -201,6 +201,7 @@ CODES: dict[str, str] = {
     "NS608": "a spec has changed since its container was made",
     "NS609": "a container waits for what will not come",
     "NS610": "the memory limit was reached",
+    "NS611": "the seccomp filter has ended the command",
     "NS620": "what a spec expects does not hold",
     "NS621": "the spec expects nothing",
     "NS622": "a stack cannot be copied to be verified",

@@ -141,6 +141,15 @@ def _rank(answer: int) -> int:
     return action - (1 << 32) if action & 1 << 31 else action
 
 
+def actions(program: bytes) -> frozenset[int]:
+    """The SECCOMP_RET_* that a filter can answer with, by its instructions alone."""
+    return frozenset(
+        operand & ACTION_MASK
+        for operation, _, _, operand in _INSTRUCTION.iter_unpack(program)
+        if operation == 0x06
+    )
+
+
 def errnos(program: bytes) -> frozenset[int]:
     """The numbers that a filter can answer with, by its instructions alone."""
     answer = int(SeccompAction.SECCOMP_RET_ERRNO)

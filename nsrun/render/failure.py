@@ -19,6 +19,7 @@ from nsrun.kernel.values import Call, Expect, Out, Str
 from nsrun.plan.model import MEMORY_LIMIT, Action, Placed, Plan
 from nsrun.plan.ops import Op, Spawn
 from nsrun.render.asked import call_name, call_values
+from nsrun.render.filtered import filtered
 from nsrun.render.steps import format_text, step_text
 from nsrun.render.text import duration
 from nsrun.replay.outcome import (
@@ -61,6 +62,12 @@ def _diagnostics(plan: Plan, outcome: Outcome, explain: Explain) -> Iterator[Dia
         yield Diagnostic(code="NS603", summary="the command ran out of time and was stopped")
     if outcome.dropped_signal is not None:
         yield _dropped(signal_name(outcome.dropped_signal))
+    if (ended := filtered(plan, outcome)) is not None:
+        action, said = ended
+        at = _located(action)
+        yield dataclasses.replace(
+            said, span=at.span, path=at.path, label=at.label, notes=at.notes
+        )
     for undo in outcome.undo_failures:
         yield _out_of_memory(plan, undo, outcome, explain) or undo_diagnostic(plan, undo)
     if outcome.survivors:

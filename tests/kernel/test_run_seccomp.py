@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -235,3 +236,30 @@ def test_another_command_has_the_filter_of_the_first(root_c: Containers) -> None
         command = [PYTHON, "-Ic", CALLS, json.dumps([[83, 0, 0], [250, 0, -3, 0]])]
         assert json.loads(root_c.ok("exec", name, "--", *command)) == expected
         root_c.ok("rm", "-f", name)
+
+
+def ending(*names: str, action: str = "SCMP_ACT_KILL_PROCESS") -> dict[str, object]:
+    rules = [{"names": list(names), "action": action}]
+    return {"defaultAction": "SCMP_ACT_ALLOW", "syscalls": rules}
+
+
+@pytest.mark.parametrize("action", ["SCMP_ACT_KILL_PROCESS", "SCMP_ACT_TRAP"])
+def test_a_command_that_its_filter_has_ended_is_told(box: Box, action: str) -> None:
+    result = box.run(["uname"], namespaces=ALL, seccomp=ending("uname", action=action))
+    assert result.status == 128 + signal.SIGSYS
+    assert "warning[NS611]: the seccomp filter has ended the command for a " in result.stderr
+    assert "`nsrun run --why` tells which call it was" in result.stderr
+
+
+def test_a_filter_that_ends_who_executes_anything_is_told(box: Box) -> None:
+    result = box.run(["uname"], namespaces=ALL, seccomp=ending("execve"))
+    assert result.status == 128 + signal.SIGSYS
+    assert "has ended the command at its execve: it was never executed" in result.stderr
+    assert result.stdout == ""
+
+
+def test_control_sigsys_of_somebody_else_is_not_the_filters(box: Box) -> None:
+    for seccomp in ("default", ending("uname", action="SCMP_ACT_ERRNO")):
+        result = box.run("kill -SYS $$", namespaces=["user", "mount"], seccomp=seccomp)
+        assert result.status == 128 + signal.SIGSYS
+        assert result.stderr == ""

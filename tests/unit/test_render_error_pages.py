@@ -209,6 +209,11 @@ def out_of_memory() -> tuple[Diagnostic, ...]:
     return outcome_diagnostics(plan, killed)
 
 
+def ended_by_its_filter() -> tuple[Diagnostic, ...]:
+    ended = Outcome(status=159, started=True, signal=signal.SIGSYS)
+    return outcome_diagnostics(planned(ROOT_FACTS), ended)
+
+
 def held_by_another() -> tuple[Diagnostic, ...]:
     folder = CgroupFolder(path="/sys/fs/cgroup", controllers=frozenset({"memory"}))
     facts = dataclasses.replace(ROOT_FACTS, cgroups=Cgroups(v2=folder))
@@ -375,6 +380,7 @@ SCENES: dict[str, Callable[[], tuple[Diagnostic, ...]]] = {
     "NS608": changed_since,
     "NS609": waits_in_vain,
     "NS610": out_of_memory,
+    "NS611": ended_by_its_filter,
     "NS620": does_not_hold,
     "NS621": expects_nothing,
     "NS622": cannot_be_copied,
