@@ -59,6 +59,8 @@ _TABLE: tuple[_Row, ...] = (
     _Row(("execve",), ("ENOTDIR", "ELOOP"), hints_exec.no_way_to_it),
     _Row(("execve",), ("EACCES",), hints_exec_denied.not_executable),
     _Row(("execve",), ("E2BIG",), hints_exec.too_big),
+    _Row(("execve",), ("ENAMETOOLONG",), hints_exec.name_too_long),
+    _Row(("execve",), ("ETXTBSY",), hints_exec.being_written),
     _Row(("execve",), ("ENOEXEC",), hints_exec.not_a_program),
     _Row(("chdir",), ("ENOENT", "ENOTDIR"), hints_paths.no_such_folder),
     _Row(_OPENS, ("EMFILE",), hints_limits.too_many_files),

@@ -6,12 +6,15 @@ import os
 import stat
 import struct
 
-from nsrun.host import traced
+from nsrun.host import processes, traced
 from nsrun.host.hint import Args, Hint, HintContext, text
 from nsrun.host.programs import ELF, head_of, interpreter_of, place_of, status_of
 
 # e_machine, linux/elf-em.h
 _MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64", 243: "riscv"}
+# NAME_MAX of linux/limits.h
+_NAME_MAX = 255
+_SHOWN = 3
 # MAX_ARG_STRLEN of linux/binfmts.h, with its NUL, of 4 KiB pages.
 _STRING_MAX = 32 * 4096
 
@@ -117,6 +120,31 @@ def too_big(args: Args, context: HintContext) -> Hint | None:
     return Hint(
         (f"an argument has {max(words)} bytes, and the kernel takes {_STRING_MAX - 1}",),
         ("hand it over in a file: under `files`, or on standard input",),
+    )
+
+
+def name_too_long(args: Args, context: HintContext) -> Hint | None:
+    """execve(2), ENAMETOOLONG: a part of the path."""
+    del context
+    longest = max(text(args, 0).split("/"), key=lambda part: len(os.fsencode(part)))
+    size = len(os.fsencode(longest))
+    if size <= _NAME_MAX:
+        return None
+    return Hint((f"a name in it has {size} bytes, and the kernel takes {_NAME_MAX}",))
+
+
+def being_written(args: Args, context: HintContext) -> Hint | None:
+    """execve(2), ETXTBSY: who has the program open for writing."""
+    status = status_of(text(args, 0), context)
+    if status is None:
+        return None
+    writers = list(processes.writers_of(status.st_dev, status.st_ino))
+    shown = ", ".join(f"{pid} ({name})" for pid, name in writers[:_SHOWN])
+    more = f" and {len(writers) - _SHOWN} more" if len(writers) > _SHOWN else ""
+    who = f"process {shown}{more}" if writers else "a process whose descriptors you may not see"
+    return Hint(
+        (f"{who} has it open for writing",),
+        ("write it under another name, and rename it when it is whole (rename(2))",),
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 from nsrun.host import paths, procfs
@@ -58,3 +60,28 @@ def look(pid: int) -> Process | None:
         rss=int(status.get("VmRSS", "0").split()[0]) << 10,
         command=words or f"[{status.get('Name', '')}]",
     )
+
+
+def writers_of(device: int, inode: int) -> Iterator[tuple[int, str]]:
+    """The pids and names of those who have a file open for writing, as far as the caller may see
+    (proc_pid_fdinfo(5))."""
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            numbers = os.listdir(f"/proc/{name}/fd")
+        except OSError:
+            continue
+        if any(_writes(f"/proc/{name}", fd, device, inode) for fd in numbers):
+            yield int(name), procfs.status(name).get("Name", "")
+
+
+def _writes(process: str, fd: str, device: int, inode: int) -> bool:
+    try:
+        status = os.stat(f"{process}/fd/{fd}")
+    except OSError:
+        return False
+    if (status.st_dev, status.st_ino) != (device, inode):
+        return False
+    flags = re.search(r"^flags:\s*([0-7]+)", procfs.read(f"{process}/fdinfo/{fd}") or "", re.M)
+    return flags is not None and int(flags[1], 8) & os.O_ACCMODE != os.O_RDONLY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -171,3 +172,21 @@ def test_on_the_way_to_the_command(rooted: Box, own_root: Path) -> None:
     ]
     assert failed(rooted, 127, ["/srv/runs/x"]).why == "/srv/runs is not a folder"
     assert "/srv/link is a symbolic link to link" in failed(rooted, 126, ["/srv/link"]).why
+
+
+def test_a_program_that_is_being_written(rooted: Box, own_root: Path) -> None:
+    program(own_root / "bin/busy", Path("/bin/true").read_bytes())
+    give(own_root, rooted.runner)
+    with (own_root / "bin/busy").open("ab"):
+        found = failed(rooted, 126, ["/bin/busy"])
+    name = Path("/proc/self/comm").read_text().strip()
+    who = "a process whose descriptors you may not see"
+    if rooted.runner.user.uid == os.geteuid():
+        who = f"process {os.getpid()} ({name})"
+    assert found.why == f"{who} has it open for writing"
+    assert "rename it when it is whole" in found.tips
+
+
+def test_a_name_that_is_too_long(rooted: Box) -> None:
+    found = failed(rooted, 126, ["/bin/" + "x" * 256])
+    assert found.why == "a name in it has 256 bytes, and the kernel takes 255"
