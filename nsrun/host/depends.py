@@ -55,7 +55,7 @@ def depends(
         *_helpers(query.helpers, environ),
         *(_forwarding(query.bridges, environ) if query.forwarding else ()),
         *(_cgroups() if query.cgroups else ()),
-        *(found for path in query.paths for found in _path(path)),
+        *(found for path in (*query.paths, *query.ways) for found in _path(path)),
         *_inside(query),
         *_program(),
     )

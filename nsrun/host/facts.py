@@ -74,6 +74,7 @@ def gather(query: Query) -> Facts:
         cgroups=cgroups.look() if query.cgroups else None,
         landlock=_landlock() if query.landlock else 0,
         labels=procfs.labelling_modules() if query.labels else frozenset(),
+        ways=MappingProxyType({path: paths.ways(path) for path in query.ways}),
         python=sys.executable,
     )
 

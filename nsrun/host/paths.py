@@ -12,6 +12,7 @@ from nsrun.kernel.facts import Kind, PathFact
 
 # passwd and group of an image: more than this is no user database but an attack or a mistake.
 LIMIT = 1 << 20
+_LINKS_MAX = 40
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
@@ -29,6 +30,31 @@ def path_fact(path: str, nsfs_device: int) -> PathFact:
         return _present(status, kind)
     finally:
         os.close(handle)
+
+
+def ways(path: str) -> tuple[str, ...]:
+    """Where the symlinks lie that an absolute path goes through, and last where it leads: each
+    without symlinks on its own way. What is not there is taken as it is written."""
+    found: list[str] = []
+    place, left = "/", _components(path)
+    while left:
+        part = left.pop(0)
+        if part == "..":
+            place = os.path.dirname(place)
+            continue
+        here = os.path.join(place, part)
+        try:
+            leads = os.readlink(here)
+        except (OSError, ValueError):
+            place = here
+            continue
+        found.append(here)
+        # path_resolution(7): the kernel follows 40.
+        if len(found) > _LINKS_MAX:
+            break
+        place = "/" if leads.startswith("/") else place
+        left = [*_components(leads), *left]
+    return (*found, place)
 
 
 def target_fact(root: int, target: str) -> PathFact:

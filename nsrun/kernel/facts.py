@@ -151,6 +151,7 @@ class Query:
     variables whose caller's value a spec passes on. ``containers``: names to join. ``helpers``:
     programs to look for. ``forwarding``: whether packets are to be forwarded; ``bridges``, through
     which of the caller's. ``physical``: the caller's interfaces that are to be moved in.
+    ``ways``: host paths whose symlinks matter.
     ``cgroups``: whether a control group is to be made, ``landlock``: whether it is to be asked for,
     ``labels``: whether AppArmor and SELinux are.
     """
@@ -169,6 +170,7 @@ class Query:
     cgroups: bool = False
     landlock: bool = False
     labels: bool = False
+    ways: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,7 +188,8 @@ class Facts:
     ``helpers``: absolute paths of those asked for that are installed. ``links``: those of
     Query.physical that are there, by name. ``cgroups``: where a control group can be made, None
     where that was not asked. ``landlock``: the version of Landlock's ABI, 0 without it. ``labels``:
-    which of "apparmor" and "selinux" are in force, of those asked for. ``python``: the interpreter
+    which of "apparmor" and "selinux" are in force, of those asked for. ``ways``: where the symlinks
+    of each path of Query.ways lie, and last where it leads. ``python``: the interpreter
     that nsrun's own helpers run in, an absolute path.
     """
 
@@ -228,6 +231,7 @@ class Facts:
     cgroups: Cgroups | None = None
     landlock: int = 0
     labels: frozenset[str] = frozenset()
+    ways: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
     python: str = "/usr/bin/python3"
 
     @property

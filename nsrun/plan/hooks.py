@@ -22,7 +22,7 @@ def run_hooks(draft: Draft, facts: Facts, stage: str, hooks: tuple[Hook, ...], c
     status = "created" if stage == "prestart" else "running"
     for number, hook in enumerate(hooks):
         at = f"hooks.{stage}[{number}]"
-        _keep_out_of_reach(draft, hook, at)
+        _keep_out_of_reach(draft, facts, hook, at)
         draft.parent(
             f"run the {stage} hook {hook.path}", _spawn(draft, facts, hook, status, child), at=at
         )
@@ -32,24 +32,30 @@ def when_stopped(draft: Draft, facts: Facts, child: Reg) -> tuple[Op, ...]:
     """The ``poststop`` hooks: they run at the end, however the run ends."""
     hooks = draft.spec.hooks.poststop
     for number, hook in enumerate(hooks):
-        _keep_out_of_reach(draft, hook, f"hooks.poststop[{number}]")
+        _keep_out_of_reach(draft, facts, hook, f"hooks.poststop[{number}]")
     return tuple(_spawn(draft, facts, hook, "stopped", child) for hook in hooks)
 
 
-def _keep_out_of_reach(draft: Draft, hook: Hook, at: str) -> None:
-    """A hook runs with the caller's rights: the container must not be able to write it anew."""
-    for folder in _written(draft.spec):
-        if below(hook.path, folder):
-            draft.refuse(
-                "NS318",
-                f"the container could write to its own hook {hook.path}",
-                at,
-                "keep the program outside of what the container may write to",
-                why=f"it runs with the caller's rights, and is in {folder}",
-            )
+def _keep_out_of_reach(draft: Draft, facts: Facts, hook: Hook, at: str) -> None:
+    """A hook runs with the caller's rights: the container must not be able to write it anew, nor
+    a symlink on the way to it."""
+    places = (hook.path, *facts.ways.get(hook.path, ()))
+    for folder in written_by(draft.spec):
+        tops = (folder, *facts.ways.get(folder, ())[-1:])
+        within = [place for place in places if any(below(place, top) for top in tops)]
+        if not within:
+            continue
+        what = "" if within[0] == hook.path else f" leads through {within[0]}, which"
+        draft.refuse(
+            "NS318",
+            f"the container could write to its own hook {hook.path}",
+            at,
+            "keep the program outside of what the container may write to",
+            why=f"it runs with the caller's rights, and{what} is in {folder}",
+        )
 
 
-def _written(spec: Spec) -> Iterator[str]:
+def written_by(spec: Spec) -> Iterator[str]:
     """The folders and files of the host that the spec lets the container write to, but for a spec
     that leaves it in the caller's own root."""
     root = spec.rootfs

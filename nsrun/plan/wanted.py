@@ -11,6 +11,7 @@ from nsrun.plan.cgroup_devices import narrows_devices
 from nsrun.plan.covers import ancestors, components
 from nsrun.plan.defaults import DEFAULT_TARGETS
 from nsrun.plan.etc import name_files
+from nsrun.plan.hooks import written_by
 from nsrun.plan.process import PASSED_ON
 from nsrun.spec.model import Landlock, LinkType, NamespaceType, Selinux, Spec
 
@@ -34,9 +35,18 @@ def wanted(spec: Spec) -> Query:
         physical=tuple(dict.fromkeys(_physical(spec))),
         cgroups=spec.resources is not None or narrows_devices(spec),
         landlock=spec.landlock is not None,
+        ways=tuple(dict.fromkeys(_ways(spec))),
         labels=spec.apparmor is not None or spec.selinux != Selinux(),
         pids=tuple(n.join_pid for n in spec.namespaces if n.join_pid is not None),
     )
+
+
+def _ways(spec: Spec) -> Iterator[str]:
+    """Hooks, and what the container may write to: whether it could write to them."""
+    hooks = [*spec.hooks.prestart, *spec.hooks.poststart, *spec.hooks.poststop]
+    if hooks:
+        yield from (hook.path for hook in hooks)
+        yield from written_by(spec)
 
 
 def _helpers(spec: Spec) -> Iterator[str]:

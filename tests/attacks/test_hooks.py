@@ -63,6 +63,17 @@ def test_a_hook_that_the_container_could_write_is_refused(box: Box, own_rootfs: 
         bound = {**mount, "source": str(source), "target": f"/mnt/{len(str(source))}"}
         said = box.refused("true", **keys, mounts=[bound])
         assert "NS318" in said and "could write to its own hook" in said
+    for link, leads in (("beside", program), ("folder", program.parent)):
+        (box.folder / link).symlink_to(leads)
+    through = {"poststart": [{"path": str(box.folder / "folder/hook")}]}
+    aside = {"poststart": [{"path": str(box.folder / "beside")}]}
+    for changed in (
+        {"hooks": through, "mounts": [mount]},
+        {"hooks": aside, "mounts": [mount]},
+        {"mounts": [{**mount, "source": str(box.folder / "folder")}]},
+    ):
+        said = box.refused("true", **{**keys, **changed})
+        assert "NS318" in said and "could write to its own hook" in said
     said = box.runner.run(
         box.spec(command=overwrite, **keys, mounts=[{**mount, "options": ["ro"]}])
     )
