@@ -19,6 +19,7 @@ from nsrun.kernel.values import Bytes, Call, Str
 from nsrun.plan.covers import ancestors
 from nsrun.plan.draft import Draft
 from nsrun.plan.model import Action
+from nsrun.plan.mounts import is_skipped
 from nsrun.spec.model import Landlock, LandlockRules
 
 # The first ABI that knows each right (landlock(7)).
@@ -40,7 +41,7 @@ def wall(draft: Draft, facts: Facts) -> None:
     if wanted is None:
         return
     if isinstance(wanted, LandlockRules):
-        _set(draft, facts.landlock, wanted, {})
+        _set(draft, facts, wanted, {})
         return
     if not facts.landlock or (wanted.scoped and facts.landlock < _SCOPES_SINCE):
         _refuse(draft, facts, wanted)
@@ -51,7 +52,7 @@ def wall(draft: Draft, facts: Facts) -> None:
         for key, paths in (("read", wanted.read), ("write", wanted.write))
         for number, path in enumerate(paths or ())
     }
-    _set(draft, facts.landlock, _rules(draft, facts, wanted), given)
+    _set(draft, facts, _rules(draft, facts, wanted), given)
 
 
 def _place(path: str) -> str:
@@ -104,8 +105,10 @@ def _rules(draft: Draft, facts: Facts, wanted: Landlock) -> LandlockRules:
     handled = _handled(facts.landlock)
     read = ("/",) if wanted.read is None else wanted.read
     write = _writable(draft) if wanted.write is None else wanted.write
+    # What can be written and executed, too, would be a way around a list of what may be executed.
+    writing = handled if wanted.read is None else handled & ~Access.EXECUTE
     allowed: dict[str, Access] = {}
-    for paths, rights in ((read, _READ), (write, handled), (_ALWAYS, handled)):
+    for paths, rights in ((read, _READ), (write, writing), (_ALWAYS, writing)):
         for path in paths:
             place = _place(path)
             allowed[place] = allowed.get(place, Access(0)) | rights
@@ -128,11 +131,16 @@ def _writable(draft: Draft) -> tuple[str, ...]:
     return tuple(path for path, written in found.items() if written)
 
 
+def _left_out(draft: Draft, facts: Facts) -> frozenset[str]:
+    """The targets of optional mounts whose source is not there: nothing may stand there, either."""
+    return frozenset(_place(m.target) for m in draft.spec.mounts if is_skipped(facts, m))
+
+
 def _fitting(draft: Draft, facts: Facts, path: str, rights: Access) -> Access:
     """The rights that what stands at ``path`` can have."""
     kind = None
     for mount in draft.spec.mounts:
-        if os.path.normpath(mount.target) == path:
+        if os.path.normpath(mount.target) == path and not is_skipped(facts, mount):
             fact = facts.paths.get(mount.source) if mount.type == "bind" else None
             kind = fact.kind if fact is not None else Kind.FOLDER
     if kind is None:
@@ -141,25 +149,25 @@ def _fitting(draft: Draft, facts: Facts, path: str, rights: Access) -> Access:
     return rights & _OF_FILES if kind is Kind.FILE else rights
 
 
-def _set(
-    draft: Draft, abi_version: int, rules: LandlockRules, given: Mapping[str, str]
-) -> None:
+def _set(draft: Draft, facts: Facts, rules: LandlockRules, given: Mapping[str, str]) -> None:
     """``given``: the place in the spec of the paths that it names."""
     written = "landlock" in draft.spec.spans
     at, rule = ("landlock", "") if written else ("", "the container's Landlock rules")
     ruleset = draft.reg("ruleset")
     draft.child(
         "forbid all that follows does not allow",
-        calls.landlock_create_ruleset(abi_version, rules.handled, rules.scoped, save=ruleset),
+        calls.landlock_create_ruleset(facts.landlock, rules.handled, rules.scoped, save=ruleset),
         at=at,
         rule=rule,
     )
+    absent = _left_out(draft, facts)
     for path, rights in rules.rules:
         below = draft.reg("below")
         opened = calls.openat(calls.CWD, path, _OPEN, save=below)
-        # What the spec names itself has to be there.
+        # What the spec names itself has to be there, if it has not said that it may be missing.
         implied = path in _ALWAYS and path not in given
-        opened = calls.allow(opened, skip=("ENOENT",)) if implied else opened
+        may_miss = implied or not absent.isdisjoint(ancestors(path))
+        opened = calls.allow(opened, skip=("ENOENT",)) if may_miss else opened
         draft.child(
             f"allow {_words(rights)} in {path}",
             opened,
@@ -179,6 +187,3 @@ def _set(
 
 def _words(rights: int) -> str:
     return "reading and writing" if rights & Access.WRITE_FILE else "reading"
-
-
-

@@ -265,7 +265,7 @@ Seccomp = Literal["default", "unconfined"] | SeccompProfile | SeccompFilter
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Landlock:
     """A second wall around the file system (landlock(7)): ``read`` are paths inside that may be
-    read and executed, ``write`` those that may be written too; ``read`` None is everything,
+    read and executed, ``write`` those that may be written and read; ``read`` None is everything,
     ``write`` None what the mounts let it. ``scoped``: signals and abstract sockets stay inside.
     Without ``required`` a kernel without Landlock starts the container all the same.
     """

@@ -43,6 +43,27 @@ def test_what_cannot_be_executed(walled: Box) -> None:
     assert walled.run(["/bin/true"], landlock={"read": SYSTEM}).status == 0
 
 
+def test_what_is_written_cannot_be_executed_beside_a_list_of_what_may(walled: Box) -> None:
+    """A program of the list runs, a script of it, and what a shell reads of what was written."""
+    script = (
+        "for d in /tmp /dev/shm; do cp /bin/true $d/own && chmod +x $d/own && $d/own; echo $?; "
+        "rm -f $d/own; done; echo 'echo read' >/tmp/script && . /tmp/script"
+    )
+    wall = {"read": SYSTEM, "write": ["/tmp"]}
+    shm = [*MOUNTS, {"type": "tmpfs", "target": "/dev/shm", "options": ["mode=1777"]}]
+    assert walled.run(script, mounts=shm, landlock=wall).stdout == "126\n126\nread\n"
+    assert walled.run(script, mounts=shm, landlock={"write": ["/tmp"]}).stdout == "0\n0\nread\n"
+    wall["read"] = [*SYSTEM, "/tmp"]
+    assert walled.run(script, mounts=shm, landlock=wall).stdout == "0\n126\nread\n"
+    assert walled.run(["/usr/bin/ldd", "/bin/true"], landlock=wall).status == 0
+
+
+def test_what_an_optional_mount_would_bring_may_be_missing(walled: Box) -> None:
+    bind = {"type": "bind", "source": "/srv/none", "target": "/nope", "optional": True}
+    wall = {"read": [*SYSTEM, "/nope"], "write": ["/nope/a"]}
+    assert walled.run(["/bin/true"], mounts=[*MOUNTS, bind], landlock=wall).status == 0
+
+
 def test_an_abstract_socket_outside_is_out_of_reach(walled: Box) -> None:
     """Of the network namespace that is shared with the caller."""
     import os

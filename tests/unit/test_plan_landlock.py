@@ -8,6 +8,7 @@ import pytest
 
 from nsrun.kernel.abi import LandlockAccessFs as Access
 from nsrun.kernel.facts import Facts, Kind, PathFact
+from nsrun.kernel.values import Call
 from nsrun.plan.landlock import planned_rules
 from nsrun.plan.model import Plan, Track
 from nsrun.plan.wanted import wanted
@@ -16,7 +17,6 @@ from tests.support.planning import (
     calls_of,
     has,
     knowing,
-    lines,
     only,
     order,
     planned,
@@ -37,6 +37,13 @@ def rules(plan: Plan) -> dict[str, Access]:
     found = planned_rules(plan.actions)
     assert found is not None
     return {path: Access(rights) for path, rights in found.rules}
+
+
+def skips(plan: Plan, summary: str) -> tuple[str, ...]:
+    """The errnos of the first call that leave the action out."""
+    first = only(plan, summary).steps[0]
+    assert isinstance(first, Call)
+    return first.skip
 
 
 def every(abi: int) -> Access:
@@ -68,12 +75,17 @@ def test_a_kernel_gets_no_more_than_it_knows(abi: int, size: int) -> None:
 
 def test_read_and_write() -> None:
     plan = walled({"read": ["/usr"], "write": ["/tmp/"]})
+    written = every(7) & ~Access.EXECUTE
     assert rules(plan) == {
-        "/usr": READ, "/tmp": every(7), "/dev": every(7), "/proc": every(7),
+        "/usr": READ, "/tmp": written, "/dev": written, "/proc": written,
     }  # fmt: skip
 
 
-def test_a_path_of_both_is_written() -> None:
+def test_what_is_written_may_be_executed_where_everything_may() -> None:
+    assert rules(walled({"write": ["/tmp"]}))["/tmp"] == every(7)
+
+
+def test_a_path_of_both_is_written_and_executed() -> None:
     assert rules(walled({"read": ["/srv"], "write": ["/srv"]}))["/srv"] == every(7)
 
 
@@ -121,6 +133,25 @@ def test_it_comes_when_it_may() -> None:
 
 def test_what_is_named_has_to_be_there() -> None:
     plan = walled({"read": ["/usr"], "write": ["/proc"]})
-    assert "ENOENT" not in lines(only(plan, "allow reading in /usr"))[0]
+    assert skips(plan, "allow reading in /usr") == ()
     assert only(plan, "allow reading and writing in /proc").origin.path == "landlock.write[0]"
     assert wanted(spec_of(landlock={"read": ["/a"]}, namespaces=[])).targets == ("/a",)
+
+
+@pytest.mark.parametrize("path", ["/opt/lib", "/opt/lib/a"])
+def test_what_an_optional_mount_would_bring_may_be_missing(path: str) -> None:
+    bind = {"type": "bind", "source": "/srv/lib", "target": "/opt/lib", "optional": True}
+    facts = knowing(ORDINARY, paths={**ORDINARY.paths, "/srv/lib": PathFact(kind=Kind.MISSING)})
+    plan = walled({"read": ["/usr", path], "write": []}, facts=facts, mounts=[bind])
+    assert skips(plan, f"allow reading in {path}") == ("ENOENT",)
+    assert skips(plan, "allow reading in /usr") == ()
+    there = knowing(ORDINARY, paths={**ORDINARY.paths, "/srv/lib": PathFact(kind=Kind.FOLDER)})
+    plan = walled({"read": [path], "write": []}, facts=there, mounts=[bind])
+    assert skips(plan, f"allow reading in {path}") == ()
+
+
+def test_what_the_mounts_let_be_written_may_be_missing_with_an_optional_mount() -> None:
+    bind = {"type": "bind", "source": "/srv/lib", "target": "/opt/lib", "optional": True}
+    facts = knowing(ORDINARY, paths={**ORDINARY.paths, "/srv/lib": PathFact(kind=Kind.MISSING)})
+    plan = walled("required", facts=facts, mounts=[bind])
+    assert skips(plan, "allow reading and writing in /opt/lib") == ("ENOENT",)
