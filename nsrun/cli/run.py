@@ -32,8 +32,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="trace the command: tell at the end which of its system calls were refused, by which "
         "wall (seccomp, Landlock, a capability, a read-only mount, a file's mode, the user "
-        "namespace, the control group's devices, who is asked), and what would allow them; much "
-        "slower; beside a container that runs already, as one of a stack: `nsrun exec --why`",
+        "namespace, the control group's devices and pids.max, who is asked), and what would allow "
+        "them; much slower; beside a container that runs already, as one of a stack: `nsrun exec --why`",
     )
     parser.add_argument(
         "--no-cache",
@@ -328,11 +328,15 @@ def conclude(plan: Plan, outcome: Outcome, context: HintContext | None = None) -
 
         from nsrun.host.hint import HintContext
         from nsrun.host.hints import explain
-        from nsrun.render.asked import replayed_before
+        from nsrun.render.asked import is_inside, replayed_before
 
         known = context or HintContext()
         if outcome.failure is not None:
-            known = replace(known, before=replayed_before(plan, outcome.failure))
+            known = replace(
+                known,
+                before=replayed_before(plan, outcome.failure),
+                inside=is_inside(plan, outcome.failure),
+            )
         return explain(call, errno, args, known)
 
     diagnostics = outcome_diagnostics(plan, outcome, why)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno as errnos
 from dataclasses import replace
 
-from nsrun.host import procfs, ptrace, refused, refused_files
+from nsrun.host import procfs, ptrace, refused, refused_files, refused_tasks
 from nsrun.host.own_walls import OwnWalls
 from nsrun.host.refused import UNKNOWN, Refused, Wall
 from nsrun.host.refused_call import name_of
@@ -54,7 +54,7 @@ def wall_of(call: Refused, own: OwnWalls, entered: ptrace.Entered, outer: int) -
         if found is None and call.paths:
             found = refused_files.of_files(call, who)
         if found is None:
-            found = _of_network(call)
+            found = _of_network(call) or refused_tasks.of_tasks(call)
     except (OSError, ValueError, KeyError, refused_files.Unseen):
         return Wall(kind="", why="what it is about cannot be looked at from outside")
     if found is not None:

@@ -18,6 +18,7 @@ from nsrun.host.own_walls import Effect, Known, OwnWalls, effect, read_known, se
 from nsrun.host.refused import Wall
 from nsrun.host.refused_call import name_of, read_call
 from nsrun.host.refused_found import Findings
+from nsrun.host.refused_tasks import is_start
 
 _REFUSALS = (errnos.EPERM, errnos.EACCES, errnos.EROFS)
 # An id that the user namespace does not have is an invalid argument.
@@ -190,7 +191,8 @@ class Tracer:
         of_ids = errno == errnos.EINVAL and name_of(entered) in _OF_IDS
         # The kernel's answer as well where the listener of a filter is gone (seccomp(2)).
         unasked = errno == errnos.ENOSYS and task.own.is_asked(entered)
-        if wall is not None or errno in _REFUSALS or of_ids or unasked:
+        started = is_start(name_of(entered), errno)
+        if wall is not None or errno in _REFUSALS or of_ids or unasked or started:
             self._note(task, entered, errno, wall)
 
     def _killed_by_filter(self, task: _Task) -> None:
@@ -212,7 +214,8 @@ class Tracer:
                 return wall
             found = refused_why.wall_of(call, task.own, entered, self._outer)
             # Other errnos than these are refusals only where a wall is seen to give them.
-            return found if found.kind or errno in _REFUSALS else None
+            sure = errno in _REFUSALS or is_start(call.name, errno)
+            return found if found.kind or sure else None
 
         self._found.add(call, look)
         if self._gone:

@@ -8,6 +8,11 @@ from typing import Protocol
 from nsrun.render.text import visible
 from nsrun.spec.model import Spec
 
+# What nsrun.host.tracer has looked at.
+_LOOKED = (
+    "EPERM, EACCES, EROFS, EAGAIN of new processes, ids that are not mapped, answers of filters"
+)
+
 
 class Row(Protocol):
     """One kind of refused call, as nsrun.runtime.why reads it."""
@@ -39,7 +44,7 @@ def table(spec: Spec, rows: Sequence[Row], more: int = 0, *, complete: bool = Tr
     """
     end = "" if complete else "  the tracer has ended before the command: there may be others\n"
     if not rows:
-        return "refused: no system call of the command\n" + end
+        return f"refused: no system call of the command, as far as --why looks ({_LOOKED})\n{end}"
     return "".join(_lines(spec, rows, more)) + end
 
 

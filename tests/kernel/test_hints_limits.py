@@ -10,6 +10,7 @@ import pytest
 
 from nsrun.host import cgroups
 from tests.support.box import Box
+from tests.support.detached import Containers
 from tests.support.hints import run_after, said
 from tests.support.requires import requires
 
@@ -48,6 +49,47 @@ def test_no_more_processes_of_a_group(root_box: Box) -> None:
         assert f"raise {above}/pids.max" in found.tips
     finally:
         above.rmdir()
+
+
+def _pids_folder() -> Path:
+    pids = cgroups.look().v1.get("pids")
+    if pids is None or not pids.writable:
+        pytest.skip("no hierarchy of version 1 for pids")
+    return Path(pids.path)
+
+
+@requires("root")
+@pytest.mark.usefixtures("cgroups_alone")
+def test_an_init_alone_fills_its_group(root_box: Box) -> None:
+    group = _pids_folder() / "nsrun-small"
+    kinds, proc = ["user", "mount", "pid"], [{"type": "proc", "target": "/proc"}]
+    spec = root_box.spec(
+        command="true", name="small", namespaces=kinds, mounts=proc, init=True,
+        resources={"pids": 1},
+    )  # fmt: skip
+    found = said(root_box.runner.run("run", "--no-cache", spec))
+    assert found.why == f"pids.max is 1, and nsrun's own processes in it are 2 ({group})"
+    assert found.tips.startswith("resources: {pids: 2} at the least")
+    assert not group.exists()
+
+
+@requires("root")
+@pytest.mark.usefixtures("cgroups_alone")
+def test_another_command_in_a_full_group(root_c: Containers) -> None:
+    group = _pids_folder() / "nsrun-c"
+    script = "sleep 60 & sleep 60 & sleep 60 & echo up; wait"
+    root_c.up(script, namespaces=["mount", "pid"], resources={"pids": 20})
+    root_c.until_said("up")
+    root_c.ok("update", "--pids", "2", "c")
+    found = said(root_c("exec", "c", "--", "true"))
+    assert found.why == f"pids.max is 2, 4 processes are in it ({group})"
+    assert found.tips == "nsrun update --pids 6 c"
+    # There was room for one: the other is nsrun's own, between the launcher and the command.
+    root_c.ok("update", "--pids", "5", "c")
+    found = said(root_c("exec", "c", "--", "true"))
+    assert found.why.endswith(f"4 processes are in it ({group}), and nsrun begins with 2 more")
+    root_c.ok(*found.tips.split()[1:])
+    assert root_c("exec", "c", "--", "true").status == 0
 
 
 def test_no_more_room(root_box: Box) -> None:

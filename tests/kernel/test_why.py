@@ -170,6 +170,26 @@ def test_device_rules_and_rights_given_up(root_box: Box, executor: str) -> None:
     assert "another user than root, uid 65534" in given.wall
 
 
+def test_no_more_processes(root_box: Box, executor: str) -> None:
+    """Of the control group, and of the user."""
+    pids = cgroups.look().v1.get("pids")
+    if pids is None or not pids.writable:
+        pytest.skip("no hierarchy of cgroup v1 with pids")
+    keys = {"name": "few", "namespaces": ["mount", "pid"], "mounts": [PROC]}
+    script = "sleep 1 & sleep 1 & echo no"
+    forked = one(why(root_box, executor, script, 2, resources={"pids": 2}, **keys), "clone(")
+    full = f"pids.max is 2, 2 processes are in it ({pids.path}/nsrun-few)"
+    assert " = EAGAIN" in forked.call
+    assert forked.wall == f"cgroup: {full}"
+    assert re.fullmatch(r"more `pids` under `resources` \(.*\.yaml:\d+\)", forked.help)
+    held = {"rlimits": {"nproc": 1}, "user": "54321:54321"}
+    forked = one(why(root_box, executor, script, 2, **held, **keys), "clone(")
+    assert forked.wall == (
+        "resource limit: nproc: uid 54321 of the host has 1 threads and may have 1"
+    )
+    assert re.fullmatch(r"a larger `nproc` under `rlimits` \(.*\.yaml:\d+\)", forked.help)
+
+
 def test_a_run_as_without_it(box: Box, executor: str) -> None:
     """The status of a command that is killed; what a run that fails says."""
     keys = {"namespaces": KINDS, "mounts": [PROC]}
