@@ -17,7 +17,7 @@ class HintContext:
     before the failed one, each (call, arguments, the register of its result or "").
     ``limits``: (folder above, file, value) of the amounts that its groups are held to.
     ``filters``: the seccomp programs that the run sets, in order. ``errno``: the name of the
-    errno that is to be explained.
+    errno that is to be explained. ``inside``: the failed step's absolute paths are the container's.
     """
 
     name: str = ""
@@ -27,6 +27,7 @@ class HintContext:
     limits: tuple[tuple[str, str, int], ...] = ()
     filters: tuple[bytes, ...] = ()
     errno: str = ""
+    inside: bool = False
 
 
 @dataclass(frozen=True, slots=True)

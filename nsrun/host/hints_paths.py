@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from nsrun.host import nsfs, procfs, traced
+from nsrun.host import inside, nsfs, procfs, traced
 from nsrun.host.actor import actor, owner_words
 from nsrun.host.hint import Args, Hint, HintContext, text
 from nsrun.kernel.abi import Capability
@@ -29,6 +29,8 @@ def _prefixes(path: str) -> list[str]:
 
 def missing_part(args: Args, context: HintContext) -> Hint | None:
     """The first component of a path that does not exist."""
+    if context.inside and text(args, 1).startswith("/"):
+        return _missing_inside(text(args, 1), context)
     path = _path(args, context)
     if path is None or _is_covered(args, context) or os.path.exists(path):
         return None
@@ -38,6 +40,28 @@ def missing_part(args: Args, context: HintContext) -> Hint | None:
         if not os.path.lexists(part):
             return Hint((f"{part} does not exist",))
     return None
+
+
+def _missing_inside(path: str, context: HintContext) -> Hint | None:
+    try:
+        for part in _prefixes(path):
+            if inside.host_of(part, context) is not None:
+                continue
+            if inside.host_of(part, context, follow=False) is not None:
+                return Hint((f"{part} is a symbolic link to nothing",))
+            return Hint((f"{part} does not exist{_in_what(part, context)}",))
+    except inside.UnseenError:
+        pass
+    return None
+
+
+def _in_what(path: str, context: HintContext) -> str:
+    """Of what there is at a place of the container: the mount there, or the root."""
+    over = traced.cover(context, os.path.normpath(path))
+    if over is None:
+        return f" in {context.rootfs}" if context.rootfs else ""
+    source = traced.host_path(context, over[1])
+    return "" if source == over[0] else f" in {source}, which is mounted on {over[0]}"
 
 
 def _is_covered(args: Args, context: HintContext) -> bool:
@@ -52,10 +76,27 @@ def closed_folder(args: Args, context: HintContext) -> Hint | None:
 
     In a new user namespace not even host root may enter what others own.
     """
+    if context.inside and text(args, 1).startswith("/"):
+        return _closed_inside(text(args, 1), context)
     path = _path(args, context)
     if path is None or _is_covered(args, context):
         return None
     return _closed(path, context) or _of_another(path)
+
+
+def _closed_inside(path: str, context: HintContext) -> Hint | None:
+    who = actor(context)
+    try:
+        for part in _prefixes(path)[:-1]:
+            host = inside.host_of(part, context)
+            status = os.stat(host) if host is not None else None
+            if host is None or status is None or _has_acl(host):
+                return None
+            if not who.may(status, 1):
+                return Hint((f"{who} may not enter {part} ({owner_words(status)})",))
+    except inside.UnseenError:
+        pass
+    return None
 
 
 def _closed(path: str, context: HintContext) -> Hint | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from nsrun.kernel.values import Arg, Bytes, Call, Fmt, Int, Length, Out, Reg, Str, Strings
-from nsrun.plan.model import Placed, Plan
+from nsrun.plan.model import Placed, Plan, Track
 from nsrun.plan.ops import Clone, Netlink, Op, ReceiveFd, SendFd, Spawn
 from nsrun.render.steps import buffer_text, format_text
 from nsrun.replay.outcome import Failure
@@ -33,6 +33,17 @@ def replayed_before(plan: Plan, failure: Failure) -> tuple[Replayed, ...]:
         save = op.save if isinstance(op, Call) else None
         found.append((call_name(op), call_values(op), f"%{save.name}" if save else ""))
     return tuple(found)
+
+
+def is_inside(plan: Plan, failure: Failure) -> bool:
+    """Whether the failed step finds its paths in the container: the child's do, once it has
+    entered the root, where it is given another."""
+    entered = [
+        placed.index
+        for placed in plan.steps()
+        if placed.track is Track.CHILD and call_name(placed.op) == "pivot_root"
+    ]
+    return failure.track is Track.CHILD and all(index < failure.index for index in entered)
 
 
 def _is(placed: Placed, failure: Failure) -> bool:
