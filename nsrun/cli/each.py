@@ -19,7 +19,8 @@ def each(
 ) -> int:
     """Do ``act`` with the container of each word and print its name; 1 where any failed.
 
-    ``instead`` is asked about each word first: whether all is done that is to be done.
+    False of ``act`` is a failure that it has told already. ``instead`` is asked about each word
+    first: whether all is done that is to be done.
     """
     from nsrun.cli.output import report
     from nsrun.runtime import store
@@ -32,7 +33,9 @@ def each(
                 container = store.find(word)
                 name = container.record.name
                 _refuse_networks(container)
-                act(container)
+                if act(container) is False:
+                    failed = True
+                    continue
         except NsrunError as error:
             report(error.diagnostics)
             failed = True

@@ -33,7 +33,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="trace the command: tell at the end which of its system calls were refused, by which "
         "wall (seccomp, Landlock, a capability, a read-only mount, a file's mode, the user "
         "namespace, the control group's devices and pids.max, who is asked), and what would allow "
-        "them; much slower; beside a container that runs already, as one of a stack: `nsrun exec --why`",
+        "them; much slower; beside a container that runs already, as one of a stack: "
+        "`nsrun exec --why`",
     )
     parser.add_argument(
         "--no-cache",

@@ -27,7 +27,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Changes the limits of containers that were started with `resources`. The change is a "
         "plan; where one limit is refused, those before it are put back. It holds until the "
-        "container ends: `nsrun start` begins with what the spec says. `nsrun drift` knows of it."
+        "container ends: `nsrun start` begins with what the spec says. `nsrun drift` knows of it. "
+        "Less memory than is used is refused by cgroup v1 where none can be taken back; on v2 the "
+        "kernel takes it, and ends processes of the container where that is not enough."
     )
     for option, (_, metavar, text) in _OPTIONS.items():
         parser.add_argument(f"--{option}", metavar=metavar, help=text)
@@ -51,19 +53,21 @@ def main(args: argparse.Namespace) -> int:
     resources = _resources(args)
     status = 0
 
-    def change(container: Container) -> None:
+    def change(container: Container) -> bool:
         nonlocal status
         if args.plan:
             print(listing(update.plan_for(container, resources).plan))
-            return
+            return True
         with updates.held(container, change=True):
             wanted = update.plan_for(container, resources)
             ended = conclude(wanted.plan, launch.replay_plan(wanted.plan))
             if ended == 0:
                 updates.note(container, wanted.limits)
         status = ended or status
+        return ended == 0
 
-    return each(args.container, change) or status
+    failed = each(args.container, change)
+    return status or failed
 
 
 def _resources(args: argparse.Namespace) -> Resources:

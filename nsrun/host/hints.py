@@ -113,6 +113,7 @@ _TABLE: tuple[_Row, ...] = (
     _Row(("mount_setattr",), ("EPERM",), hints_mount.locked_flags),
     _Row(("unlinkat",), ("EBUSY",), hints_cgroup.in_use),
     _Row(("write",), ("EBUSY",), hints_cgroup.cannot_give_on),
+    _Row(("write",), ("EBUSY",), hints_cgroup.more_is_used),
     _Row(("write",), ("EBUSY", "EINVAL", "ERANGE", "EACCES"), hints_cgroup.above_allows_less),
     _Row(("netlink",), ("EEXIST",), hints_network.name_taken),
     # The same number; Python calls it by the second name.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from nsrun.host import procfs
+from nsrun.host import ceilings, procfs, traced
 from nsrun.host.hint import Args, Hint, HintContext, text
 
 _SHOWN = 3
@@ -78,6 +78,25 @@ def above_allows_less(args: Args, context: HintContext) -> Hint | None:
             return None
         return Hint((f"{base}, in which nsrun runs, may use {quota / period:g} processors",), ())
     return None
+
+
+def more_is_used(args: Args, context: HintContext) -> Hint | None:
+    """write to memory.limit_in_bytes, EBUSY: version 1 takes no limit below what is used and
+    cannot be taken back (cgroup-v1/memory.rst)."""
+    limit = traced.made_by(context, text(args, 0))
+    base = _opened(text(limit[1], 0), context) if limit is not None else None
+    file, wanted = (text(limit[1], 1) if limit is not None else ""), text(args, 1)
+    kind, _, rest = file.rpartition("limit_in_bytes")
+    if base is None or not kind.startswith("memory.") or rest or not wanted.isdigit():
+        return None
+    used = procfs.number(f"{base}/{kind}usage_in_bytes")
+    if used is None or used <= int(wanted):
+        return None
+    return Hint(
+        (f"{kind}usage_in_bytes is {ceilings.words(file, used)} after the kernel has taken back "
+         f"what it could ({base})",),
+        ("ask for more than that, or end what uses it first",),
+    )  # fmt: skip
 
 
 def _numbers(ranges: str) -> set[int]:

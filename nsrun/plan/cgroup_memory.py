@@ -30,7 +30,7 @@ def watch_memory(draft: Draft, facts: Facts, group: Group, own: Reg, ends: str) 
     """
     resources = draft.spec.resources or Resources()
     at = next((one.at for one in group.limits if one.file in _MEMORY_FILES), group.at)
-    limit = f" {_size(resources.memory)}" if resources.memory is not None else ""
+    limit = f" {size_words(resources.memory)}" if resources.memory is not None else ""
     name = "memory.events" if group.is_v2 else "memory.oom_control"
     counts = draft.reg("oom_counts")
     steps: list[Op] = [calls.openat(own, name, OpenFlag.O_CLOEXEC, save=counts)]
@@ -52,7 +52,7 @@ def watch_memory(draft: Draft, facts: Facts, group: Group, own: Reg, ends: str) 
     draft.parent(f"{MEMORY_LIMIT}{limit}", *steps, at=at, undo=tuple(undo), undo_when=UndoWhen.END)
 
 
-def _size(size: int) -> str:
+def size_words(size: int) -> str:
     """``32m``, as a spec has it."""
     for unit, word in ((1 << 30, "g"), (1 << 20, "m"), (1 << 10, "k")):
         if size and not size % unit:

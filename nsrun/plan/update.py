@@ -13,6 +13,7 @@ from nsrun.kernel.facts import Facts
 from nsrun.plan.build import finished
 from nsrun.plan.cgroup import groups_for, write_file
 from nsrun.plan.cgroup_limits import Group, Limit, group_name
+from nsrun.plan.cgroup_memory import size_words
 from nsrun.plan.draft import Draft
 from nsrun.plan.model import Plan, UndoWhen
 from nsrun.spec.model import Spec
@@ -71,10 +72,11 @@ def _in_order(limits: list[Limit], place: str, before: Mapping[str, str]) -> lis
 
 def _change(draft: Draft, place: str, limit: Limit, before: Mapping[str, str]) -> None:
     old = before.get(f"{place}/{limit.file}")
+    size = limit.file.startswith("memory.") and limit.text.isdigit()
     own = draft.reg("group")
     folder = OpenFlag.O_PATH | OpenFlag.O_DIRECTORY | OpenFlag.O_CLOEXEC
     draft.parent(
-        f"limit {limit.file} to {limit.text}",
+        f"limit {limit.file} to {size_words(int(limit.text)) if size else limit.text}",
         calls.openat(calls.CWD, place, folder, save=own),
         *write_file(draft, own, limit.file, limit.text),
         rule="nsrun update",

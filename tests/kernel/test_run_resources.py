@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
@@ -252,6 +253,24 @@ def test_limits_are_changed_or_stay_as_they_were(root_c: Containers) -> None:
     assert "--pids: " in root_c("update", "--pids", "none", "c").stderr
     root_c.ok("kill", "c")
     assert "NS605" in root_c("update", "--pids", "3", "c").stderr
+
+
+def test_less_memory_than_is_used(root_c: Containers) -> None:
+    """Version 1 refuses it: the cause is told, and the name stands for what was done alone."""
+    memory = folder("memory") / "nsrun-c"
+    script = "import time; a = b'a' * (20 << 20); print('up', flush=True); time.sleep(60)"
+    root_c.up(
+        ["/usr/bin/python3", "-I", "-S", "-c", script],
+        resources={"memory": "64m", "memory_swap": 0},
+    )
+    root_c.until_said("up")
+    result = root_c("update", "--memory", "4m", "--memory-swap", "0", "c", "nobody")
+    assert (result.status, result.stdout) == (125, "")
+    assert "cannot limit memory.limit_in_bytes to 4m: Device or resource busy" in result.stderr
+    why = re.search(r"= why: memory.usage_in_bytes is (\d+)k after .* \((.*)\)\n", result.stderr)
+    assert why is not None and 20 << 10 < int(why[1]) < 64 << 10, result.stderr
+    assert why[2] == str(memory)
+    assert (memory / "memory.limit_in_bytes").read_text() == f"{64 << 20}\n"
 
 
 def test_a_device_is_what_its_permissions_let_it(limited: Box) -> None:
