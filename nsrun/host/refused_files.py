@@ -19,7 +19,10 @@ from nsrun.kernel.abi import LandlockAccessFs as Access
 
 _READ, _WRITE, _ENTER = 4, 2, 1
 # linux/capability.h
-_READ_SEARCH, _FOWNER = 2, 3
+_CHOWN, _OVERRIDE, _READ_SEARCH, _FOWNER = 0, 1, 2, 3
+# What each holds over (path_resolution(7)): reading a file, and all of a folder but writing; all.
+_SEARCHES, _WRITES = frozenset({_OVERRIDE, _READ_SEARCH}), frozenset({_OVERRIDE})
+_OWNS, _GIVES = frozenset({_FOWNER}), frozenset({_CHOWN})
 _ACCMODE = os.O_ACCMODE
 # What each call makes or removes in the folder that it names a part of.
 _MAKES = {
@@ -194,7 +197,7 @@ def _closed(who: Credentials, folder: _Place) -> Wall | None:
         return None
     if folder.listed:
         raise Unseen
-    return _mode(who, folder.path, status, "enter")
+    return _mode(who, folder.path, status, "enter", _SEARCHES)
 
 
 def _searches(who: Credentials, status: os.stat_result) -> bool:
@@ -213,9 +216,12 @@ def _foreign(who: Credentials, status: os.stat_result) -> str:
     return ""
 
 
-def _mode(who: Credentials, path: str, status: os.stat_result, verb: str) -> Wall:
+def _mode(
+    who: Credentials, path: str, status: os.stat_result, verb: str, counts: frozenset[int]
+) -> Wall:
+    """``counts``: the capabilities that would do, over an owner with a mapping."""
     foreign = _foreign(who, status)
-    if foreign:
+    if foreign and counts & who.effective:
         return Wall(
             kind="user namespace",
             why=f"{who.actor} may not {verb} {path} ({owner_words(status)} of the host): {foreign} "
@@ -239,19 +245,22 @@ def _by_mode(call: Refused, who: Credentials, place: _Place, wanted: int) -> Wal
     if place.listed:
         raise Unseen
     if is_chown(call.name):
-        return _mode(who, place.path, status, "change") if _foreign(who, status) else None
+        if _CHOWN not in who.effective or not _foreign(who, status):
+            return None
+        return _mode(who, place.path, status, "change", _GIVES)
     if is_owners(call.name):
         # inode_owner_or_capable
         capable = _FOWNER in who.effective and not _foreign(who, status)
         if who.actor.uid == status.st_uid or capable:
             return None
-        return _mode(who, place.path, status, "change")
+        return _mode(who, place.path, status, "change", _OWNS)
     for bit, verb in ((_READ, "read"), (_WRITE, "write to"), (_ENTER, "execute")):
         if not wanted & bit or who.actor.may(status, bit):
             continue
         if bit != _WRITE and _searches(who, status) and stat.S_ISDIR(status.st_mode):
             continue
-        return _mode(who, place.path, status, verb)
+        searches = bit == _READ or (bit == _ENTER and stat.S_ISDIR(status.st_mode))
+        return _mode(who, place.path, status, verb, _SEARCHES if searches else _WRITES)
     return None
 
 
@@ -266,7 +275,7 @@ def _by_sticky_folder(
     capable = _FOWNER in who.effective and not _foreign(who, status)
     if not folder.st_mode & stat.S_ISVTX or who.actor.uid in (status.st_uid, folder.st_uid):
         return None
-    return None if capable else _mode(who, place.path, status, "remove")
+    return None if capable else _mode(who, place.path, status, "remove", _OWNS)
 
 
 # --- Landlock ------------------------------------------------------------------------------------

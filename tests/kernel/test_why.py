@@ -149,6 +149,22 @@ def test_modes_and_mounts(root_box: Box, executor: str) -> None:
     assert opened.wall.startswith("nodev mount: /srv/node lies on /srv/node")
 
 
+def test_an_owner_without_a_mapping_counts_for_who_holds_a_capability(
+    user_box: Box, executor: str
+) -> None:
+    """Of the host's root: the mode alone is in the way of who holds no capability."""
+    script = "echo a >/srv/x; chmod 0700 /srv; cat /etc/shadow >/dev/null; true"
+    keys = {"namespaces": KINDS, "mounts": [PROC]}
+    calls = ('openat("/srv/x"', 'fchmodat("/srv"', 'openat("/etc/shadow"')
+    for capabilities, kind in (("none", "file mode"), ("default", "user namespace")):
+        told = why(user_box, executor, script, capabilities=capabilities, **keys)
+        for call in calls:
+            found = one(told, call)
+            assert found.wall.startswith(f"{kind}: "), (capabilities, found)
+            assert ("is not mapped" in found.wall) == (capabilities == "default")
+            assert ("`idmap`" in found.help) == (capabilities == "default")
+
+
 def test_device_rules_and_rights_given_up(root_box: Box, executor: str) -> None:
     """A list of cgroup v1 is read; what a user has lost by not being root, and a sticky folder."""
     if cgroups.look().v1.get("devices") is None:
