@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.description = (
         "Runs a command beside the one of a running container: in its namespaces and root, with "
-        "its ids, capabilities, limits and variables, as they are now. What runs is a plan; "
-        "`--plan` prints it."
+        "its ids, capabilities, limits and variables, as they are now, and with its out-of-memory "
+        "score, where the caller's is lower or may be lowered. What runs is a plan; `--plan` "
+        "prints it."
     )
     parser.add_argument("container", metavar="CONTAINER", help="a name or id")
     parser.add_argument("-i", "--interactive", action="store_true", help="pass standard input on")

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import dataclasses
 import signal
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from nsrun.kernel import abi, calls, sockets
@@ -30,6 +31,7 @@ from nsrun.plan import cgroup
 from nsrun.plan.draft import Draft
 from nsrun.plan.identity import Identity, Maps, Writer
 from nsrun.plan.labels import take_proc
+from nsrun.plan.model import Action
 from nsrun.plan.ops import Clone, Op, ReceiveFd, Signal, Spawn, Wait
 from nsrun.plan.watch import attach_tracer
 from nsrun.spec.model import IdRange, Namespace, NamespaceType, Spec
@@ -37,6 +39,7 @@ from nsrun.spec.model import IdRange, Namespace, NamespaceType, Spec
 CLONE_FLAGS: dict[NamespaceType, CloneFlag] = {kind: FLAGS[kind.value] for kind in NamespaceType}
 # The name of each kind below /proc/PID/ns.
 PROC_NAMES: dict[NamespaceType, str] = {kind: NAMES[kind.value] for kind in NamespaceType}
+_OOM_SCORE = "set the out-of-memory score to "
 _SIGNALS_IGNORED_BY_PYTHON = (int(signal.SIGPIPE), int(signal.SIGXFSZ))
 
 
@@ -350,10 +353,16 @@ def _oom_score(draft: Draft) -> None:
     score = draft.spec.oom_score_adj
     if score is not None:
         draft.child(
-            f"set the out-of-memory score to {score}",
+            f"{_OOM_SCORE}{score}",
             *_write_proc(draft.reg("oom"), "/proc/self/oom_score_adj", str(score)),
             at="oom_score_adj",
         )
+
+
+def planned_oom_score(actions: Iterable[Action]) -> int | None:
+    """The out-of-memory score of a plan that was made before, None where it sets none."""
+    found = (a.what.removeprefix(_OOM_SCORE) for a in actions if a.what.startswith(_OOM_SCORE))
+    return next(map(int, found), None)
 
 
 # --- join ------------------------------------------------------------------------------------

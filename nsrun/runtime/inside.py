@@ -17,7 +17,7 @@ from nsrun.kernel.calls import seccomp_programs
 from nsrun.kernel.values import Call
 from nsrun.plan.labels import planned_labels
 from nsrun.plan.landlock import planned_rules
-from nsrun.plan.launch import PROC_NAMES
+from nsrun.plan.launch import PROC_NAMES, planned_oom_score
 from nsrun.plan.model import Plan, Track
 from nsrun.runtime.store import Container, plan_needed
 from nsrun.spec.model import (
@@ -109,6 +109,7 @@ def spec_for(container: Container, wanted: Wanted) -> Spec:
         apparmor=apparmor,
         selinux=selinux,
         rlimits=tuple(_limits(pid)),
+        oom_score_adj=_oom_score(plan),
         masked_paths="none",
         readonly_paths="none",
     )
@@ -145,6 +146,14 @@ def _namespaces(container: Container, kinds: Sequence[NamespaceType] | None) -> 
         if theirs != ours and wanted:
             found.append(Namespace(type=kind, join_pid=container.pid))
     return found
+
+
+def _oom_score(plan: Plan) -> int | None:
+    """That of its own command. proc_pid_oom_score_adj(5): to lower it may take a right; without it
+    the command keeps the caller's, and is killed the earlier."""
+    planned, own = planned_oom_score(plan.actions), procfs.number("/proc/self/oom_score_adj")
+    lowers = planned is not None and own is not None and planned < own
+    return None if lowers and Capability.CAP_SYS_RESOURCE not in procfs.capabilities() else planned
 
 
 def _seccomp(plan: Plan) -> Seccomp:

@@ -12,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from nsrun.host import procfs
+from nsrun.kernel.abi import Capability
 from tests.support.box import namespaces, wait_for
 from tests.support.detached import Containers, is_dead
 from tests.support.lab import Lab
@@ -413,6 +415,18 @@ def test_inspect(c: Containers) -> None:
     assert found["State"]["Status"] == "exited"
     assert (found["State"]["ExitCode"], found["State"]["Signal"]) == (137, "SIGKILL")
     assert found["Namespaces"] == {}
+
+
+def test_the_score_of_another_command(c: Containers) -> None:
+    """That of the container, where the caller's is lower or it has the right to lower its own."""
+    c.up(SLEEP, oom_score_adj=500)
+    score = ("exec", "c", "--", "cat", "/proc/self/oom_score_adj")
+    assert c.ok(*score) == "500\n"
+    higher = c.runner.with_(wrapper=("choom", "-n", "700", "--"))
+    result = higher.run(*score)
+    assert result.stderr == ""
+    may_lower = c.runner.user.uid == 0 and Capability.CAP_SYS_RESOURCE in procfs.capabilities()
+    assert result.ok() == ("500\n" if may_lower else "700\n")
 
 
 def test_top(c: Containers) -> None:
