@@ -95,8 +95,9 @@ def _closed_inside(path: str, context: HintContext) -> Hint | None:
             if not who.may(status, 1):
                 return Hint((f"{who} may not enter {part} ({owner_words(status)})",))
     except inside.UnseenError:
-        pass
-    return None
+        return None
+    apart = context.rootfs is not None or traced.cover(context, os.path.normpath(path)) is not None
+    return None if apart else _of_another(path)
 
 
 def _closed(path: str, context: HintContext) -> Hint | None:

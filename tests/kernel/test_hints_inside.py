@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
 
 from nsrun.host.hint import HintContext
+from nsrun.host.hints import explain
 from nsrun.host.inside import UnseenError, host_of
 from tests.support.box import Box, give
 from tests.support.hints import said
@@ -63,6 +65,19 @@ def test_without_a_rootfs_what_is_mounted_counts(box: Box) -> None:
         f"/srv/data/a does not exist in {given}, which is mounted on /srv"
     )
     assert missing(bound, "/nothing/a") == "/nothing does not exist"
+
+
+@requires("root")
+def test_a_folder_that_is_closed_is_that_inside(tmp_path: Path) -> None:
+    (tmp_path / "srv/a").mkdir(parents=True)
+    user = (("clone3", (0x10000000,), ""),)
+    context = HintContext(rootfs=str(tmp_path), before=user, inside=True)
+    asked = ("AT_FDCWD", "/srv/a/b")
+    assert explain("openat", "EACCES", asked, context) == ((), ())
+    (tmp_path / "srv/a").chmod(0o700)
+    os.chown(tmp_path / "srv/a", 12345, 12345)
+    why, _ = explain("openat", "EACCES", asked, context)
+    assert "may not enter /srv/a (mode 0700, owner 12345:12345)" in why[0]
 
 
 def test_a_root_of_which_too_little_is_known() -> None:
