@@ -15,7 +15,7 @@ _WHOLE = 4294967295
 _LOCKED = {"RDONLY": "ro", "NOSUID": "nosuid", "NODEV": "nodev", "NOEXEC": "noexec"}
 
 
-def _in_user_namespace(context: HintContext) -> bool:
+def in_user_namespace(context: HintContext) -> bool:
     own = procfs.id_map("uid")
     return traced.new_user_namespace(context) or not own or own[0].size != _WHOLE
 
@@ -42,7 +42,7 @@ def not_bindable(args: Args, context: HintContext) -> Hint | None:
         )
     flags = number(args, 2) or 0
     below = procfs.mounts_below(os.path.realpath(path))
-    if flags & OpenTreeFlag.AT_RECURSIVE or not below or not _in_user_namespace(context):
+    if flags & OpenTreeFlag.AT_RECURSIVE or not below or not in_user_namespace(context):
         return None
     return Hint(
         (f"{below[0].target} is mounted in it, and a user namespace may not uncover what that "
@@ -183,7 +183,7 @@ def locked_flags(args: Args, context: HintContext) -> Hint | None:
     mount = procfs.mount_of(path) if path is not None else None
     if "IDMAP" in traced.words(attr, "set"):
         return cannot_be_idmapped((path,), context) if path is not None else None
-    if mount is None or not _in_user_namespace(context):
+    if mount is None or not in_user_namespace(context):
         return None
     cleared = traced.words(attr, "clr")
     locked = [w for name, w in _LOCKED.items() if name in cleared and w in mount.options]
@@ -214,7 +214,7 @@ def no_such_filesystem(args: Args, context: HintContext) -> Hint | None:
 
 def too_revealing(args: Args, context: HintContext) -> Hint | None:
     """A user namespace may mount proc or sysfs only where the outer one is fully visible."""
-    if not _in_user_namespace(context) or not _is_proc_or_sysfs(args, context):
+    if not in_user_namespace(context) or not _is_proc_or_sysfs(args, context):
         return None
     hiding = [m.target for m in procfs.mounts() if m.target.startswith(("/proc/", "/sys/"))]
     # Mounts on folders that are empty for good hide nothing (fs/proc: proc_create_mount_point).
@@ -224,21 +224,6 @@ def too_revealing(args: Args, context: HintContext) -> Hint | None:
     return Hint(
         (f"parts of the outer /proc or /sys are hidden ({hiding[0]} is a mount)",),
         ("run the outer container with masked_paths: none and readonly_paths: none",),
-    )
-
-
-def not_in_user_namespaces(args: Args, context: HintContext) -> Hint | None:
-    """fsconfig(2), EPERM: of most types only root of the initial user namespace makes one."""
-    step = traced.made_by(context, text(args, 0))
-    fstype = text(step[1], 0) if step is not None and step[0] == "fsopen" else ""
-    if not fstype or fstype in ("proc", "sysfs") or not _in_user_namespace(context):
-        return None
-    kinds = CloneFlag.CLONE_NEWUSER | CloneFlag.CLONE_NEWNS
-    if trial.errno_of(trial.make_filesystem(fstype), int(kinds)) != errno.EPERM:
-        return None
-    return Hint(
-        (f"the kernel mounts no {fstype} for a user namespace",),
-        ("mount it on the host, as root, and bind it: type bind",),
     )
 
 
@@ -254,7 +239,7 @@ def cannot_unmount(args: Args, context: HintContext) -> Hint | None:
         return None
     if not any(mount.target == os.path.realpath(host) for mount in procfs.mounts()):
         return Hint((f"nothing is mounted on {path}",), ("leave the entry out",))
-    if _in_user_namespace(context):
+    if in_user_namespace(context):
         return Hint(
             (f"{path} was mounted outside: in a user namespace that mount is locked, as what it "
              "hides must stay hidden",),

@@ -136,16 +136,22 @@ def words(attr: str, which: str) -> set[str]:
     return {name.strip().removeprefix("MOUNT_ATTR_") for name in names}
 
 
+def new_namespaces(context: HintContext) -> int:
+    """The CLONE_NEW flags (among others) of what the run has made."""
+    made = 0
+    for call, args, _ in context.before:
+        if call in ("clone3", "unshare"):
+            made |= number(args, 0) or 0
+    return made
+
+
 def new_user_namespace(context: HintContext) -> bool:
     """Whether the run has made a user namespace."""
-    return any(
-        call in ("clone3", "unshare") and (number(args, 0) or 0) & CloneFlag.CLONE_NEWUSER
-        for call, args, _ in context.before
-    )
+    return bool(new_namespaces(context) & CloneFlag.CLONE_NEWUSER)
 
 
 def options(context: HintContext, register: str) -> dict[str, str]:
-    """What fsconfig(2) has set on a file system that is being made."""
+    """What fsconfig(2) has set on a file system that is being made, "" for what has no value."""
     found: dict[str, str] = {}
     for call, args, _ in context.before:
         if call == "fsconfig" and text(args, 0) == register and text(args, 2):

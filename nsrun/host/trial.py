@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from nsrun.host.syscalls import syscall
 from nsrun.kernel.abi import AT_FDCWD, AtFlag, CloneFlag, MountAttr, OpenTreeFlag
@@ -67,11 +68,21 @@ def make_namespaces(flags: int) -> Callable[[], object]:
     return trial
 
 
-def make_filesystem(fstype: str) -> Callable[[], object]:
-    """fsopen(2) and the creation of a superblock of type ``fstype``, without any option."""
+def make_filesystem(
+    fstype: str, options: Mapping[str, str] = MappingProxyType({})
+) -> Callable[[], object]:
+    """fsopen(2) and the creation of a superblock of type ``fstype``; an option without a value
+    has ""."""
 
     def trial() -> None:
         fd = syscall("fsopen", os.fsencode(fstype), 1)
+        for key, value in options.items():
+            # FSCONFIG_SET_STRING, FSCONFIG_SET_FLAG
+            name = os.fsencode(key)
+            if value:
+                syscall("fsconfig", fd, 1, name, os.fsencode(value), 0)
+            else:
+                syscall("fsconfig", fd, 0, name, 0, 0)
         syscall("fsconfig", fd, 6, 0, 0, 0)
 
     return trial

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from errno import EACCES, ENODEV, ENOENT, ENOTDIR, EPERM, errorcode
 
 from nsrun.host import hints, trial
-from nsrun.host.hint import HintContext
+from nsrun.host.hint import HintContext, Replayed
 from nsrun.host.syscalls import open_inside
 from nsrun.kernel.abi import CloneFlag
 from nsrun.plan.model import Track
+from nsrun.plan.options import parse
 from nsrun.plan.reads import host_sources, programs
 from nsrun.runtime.subject import Problems, Subject
 from nsrun.spec.model import NamespaceType
@@ -21,31 +23,37 @@ def file_systems_can_be_mounted(subject: Subject) -> Problems:
     if not subject.may_try or not subject.spec.new(NamespaceType.MOUNT):
         return
     rootfs = subject.spec.rootfs
-    wanted = [(m.type, f"{m.path}.type") for m in subject.spec.mounts if not m.remount]
+    wanted: list[tuple[str, str, tuple[str, ...]]] = [
+        (m.type, f"{m.path}.type", parse(m.options).filesystem if m.type == "cgroup" else ())
+        for m in subject.spec.mounts
+        if not m.remount
+    ]
     if rootfs is not None and rootfs.overlay is not None:
-        wanted.append(("overlay", "rootfs.overlay"))
-    for fstype, at in wanted:
+        wanted.append(("overlay", "rootfs.overlay", ()))
+    for fstype, at, options in wanted:
         if fstype in _NO_FILE_SYSTEM:
             continue
-        errno = trial.errno_of(trial.make_filesystem(fstype), subject.new_flags)
+        # Only a hierarchy of control groups is another one by its options.
+        pairs = {key: value for key, _, value in (word.partition("=") for word in options)}
+        errno = trial.errno_of(trial.make_filesystem(fstype, pairs), subject.new_flags)
         if errno == EPERM:
-            yield subject.problem(
-                "NS402",
-                f"{fstype} cannot be mounted in these namespaces",
-                at,
-                why=(_not_mountable(subject),),
-                errno=errno,
-            )
+            why, tips = _not_mountable(subject, fstype, pairs)
+            summary = f"{fstype} cannot be mounted in these namespaces"
+            yield subject.problem("NS402", summary, at, why=why, help=tips, errno=errno)
         elif errno == ENODEV:
             why, tips = hints.explain("fsopen", "ENODEV", (fstype,))
             summary = f"this kernel has no file system {fstype}"
             yield subject.problem("NS401", summary, at, why=why, help=tips)
 
 
-def _not_mountable(subject: Subject) -> str:
-    if subject.user_flag:
-        return "the kernel does not let a user namespace mount it (FS_USERNS_MOUNT)"
-    return "it needs CAP_SYS_ADMIN in the initial user namespace"
+def _not_mountable(
+    subject: Subject, fstype: str, options: Mapping[str, str]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    if not subject.user_flag:
+        return ("it needs CAP_SYS_ADMIN in the initial user namespace",), ()
+    steps: list[Replayed] = [("clone3", (subject.new_flags,), ""), ("fsopen", (fstype,), "%fs")]
+    steps += [("fsconfig", ("%fs", 0, key, value), "") for key, value in options.items()]
+    return hints.explain("fsconfig", "EPERM", ("%fs",), HintContext(before=tuple(steps)))
 
 
 def sources_can_be_reached(subject: Subject) -> Problems:

@@ -67,9 +67,7 @@ def test_a_file_system_that_no_user_namespace_may_mount_has_no_hidden_proc(box: 
 
 @requires("root")
 def test_a_root_that_is_read_only(root_box: Box, own_rootfs: Path) -> None:
-    script = (
-        f"mount --bind {own_rootfs} {own_rootfs} && mount -o remount,bind,ro {own_rootfs}"
-    )
+    script = f"mount --bind {own_rootfs} {own_rootfs} && mount -o remount,bind,ro {own_rootfs}"
     spec = root_box.spec(
         namespaces=["mount"], rootfs=str(own_rootfs), command="true",
         mounts=[{"type": "tmpfs", "target": "/new"}],
@@ -86,8 +84,6 @@ def test_a_pin_of_an_ordinary_user(user_box: Box) -> None:
     assert result.status == 125
     found = said(result)
     assert found.why.endswith(f"which uid {user_box.runner.user.uid} does not have")
-
-
 
 
 @requires("root")
@@ -109,3 +105,29 @@ def test_the_most_mounts(root_box: Box) -> None:
     assert "ENOSPC" in found.text
     assert f"fs.mount-max is {limit}: the namespace began with " in found.why
     assert "bind folders with fewer mounts in them" in found.tips
+
+
+@requires("root")
+def test_a_hierarchy_of_control_groups_that_is_not_there(root_box: Box) -> None:
+    """Of version 1: a user namespace mounts one that has just the controllers it names."""
+    lines = Path("/proc/self/cgroup").read_text().splitlines()
+    there = [line.split(":")[1] for line in lines]
+    there = [one for one in there if one and "=" not in one]
+    if "memory" not in there or "pids" not in there:
+        pytest.skip("memory and pids have no hierarchies of their own")
+    kinds = {"namespaces": ["user", "mount", "cgroup"]}
+    no_new = (
+        "a user namespace makes no new hierarchy of cgroup version 1, and none that there is has"
+    )
+    entry = {"type": "cgroup", "target": "/sys/fs/cgroup"}
+    found = refused(root_box, entry, **kinds)
+    assert found.why == f"{no_new} all controllers, as without options"
+    assert found.tips == "name the controllers of one: options: [memory]"
+    both = {**entry, "options": ["memory", "pids", "ro"]}
+    assert refused(root_box, both, **kinds).why == f"{no_new} just memory, pids"
+    one = {**entry, "options": ["memory", "ro"]}
+    root_box.run("test -e /sys/fs/cgroup/memory.usage_in_bytes", mounts=[one], **kinds).ok()
+    for mounts, said_so in (([entry], True), ([both], True), ([one], False)):
+        spec = root_box.spec(command="true", mounts=mounts, **kinds)
+        doctor = root_box.runner.run("doctor", spec).stderr
+        assert ("NS402" in doctor) == (no_new in doctor) == said_so, doctor
