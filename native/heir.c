@@ -13,6 +13,8 @@
 
 #include <linux/signal.h>
 
+#define MOMENT 20000 /* nanoseconds */
+
 /* One action of the parent's track; `index` is that of its first step. */
 struct action {
     const u32 *at;
@@ -78,6 +80,7 @@ static NORETURN void succeed(struct run *run, const int *pipe, u32 number)
     static struct outcome untold;
     char byte;
     SYS0(setsid);
+    __atomic_store_n(&run->shared->settled, number, __ATOMIC_RELEASE);
     SYS1(close, pipe[1]);
     /* An end of the channel held open here would hide an end of file from the others. */
     close_register(run, run->plan.header->listens_on);
@@ -106,6 +109,10 @@ static i64 start(struct run *run)
         SYS2(kill, pid, SIGKILL);
         return pidfd;
     }
+    /* Until then a kill of the launcher's process group would reach it as well. */
+    while (__atomic_load_n(&run->shared->settled, __ATOMIC_ACQUIRE) != number)
+        if (reap_ended((int)pidfd, MOMENT))
+            break;
     /* From here on the one before is it no more: nothing is undone twice. */
     run->shared->heir = number;
     heir->number = number;

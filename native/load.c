@@ -381,6 +381,9 @@ static int track(struct walk *walk, enum track which, u32 steps)
                 break;
             return wrong(walk, "a track is cut");
         }
+        if (w[0] >> 8 & ~(ACTION_NEW_HEIR >> 8 | 0xffu) || (w[0] >> 8 & 0xff) > WHEN_FAILURE ||
+            (w[0] & ACTION_NEW_HEIR && (which == CHILD || !w[2])))
+            return wrong(walk, "an action with bits it does not know");
         /* Each is remembered when it is done: as many as there is room for. */
         if (w[1] >= walk->plan->header->actions || actions++ >= walk->plan->header->actions)
             return wrong(walk, "an action it does not have");

@@ -86,7 +86,7 @@ static void open_signals(void)
                        SYS4(signalfd4, -1, &all, 8, SFD_CLOEXEC | SFD_NONBLOCK));
 }
 
-static NORETURN void become_launcher(const int theirs[3], int parent, char **envp)
+static NORETURN void become_launcher(const int theirs[3], int alive, int parent, char **envp)
 {
     static char plan[24];
     static char *argv[] = {"nsrun-replay", plan, "k", NULL};
@@ -105,6 +105,7 @@ static NORETURN void become_launcher(const int theirs[3], int parent, char **env
         SYS3(dup3, theirs[fd], fd, 0);
     SYS1(fchdir, the.cwd);
     SYS3(fcntl, the.plan, F_SETFD, 0);
+    SYS3(fcntl, alive, F_SETFD, 0);
     SYS4(rt_sigprocmask, SIG_SETMASK, &none, NULL, 8);
     SYS3(execve, "/proc/self/exe", argv, envp);
     sys_exit(NSRUN_FAILED);
@@ -112,12 +113,15 @@ static NORETURN void become_launcher(const int theirs[3], int parent, char **env
 
 static void start_launcher(char **envp)
 {
-    int theirs[3], parent = (int)SYS0(getpid);
+    int theirs[3], alive[2], parent = (int)SYS0(getpid);
     streams_open(theirs);
+    must("open a pipe", SYS2(pipe2, alive, O_CLOEXEC));
     i64 pid = sys_clone(0, SIGCHLD, &the.launcher);
     if (pid == 0)
-        become_launcher(theirs, parent, envp);
+        become_launcher(theirs, alive[1], parent, envp);
     the.launcher_pid = must("start the launcher", pid);
+    the.alive = alive[0];
+    SYS1(close, alive[1]);
     for (int i = 0; i < 3; i++)
         if (i != 1 || theirs[1] != theirs[0])
             SYS1(close, theirs[i]);
@@ -208,7 +212,8 @@ static void turn(void)
 {
     struct pollfd polls[7 + CLIENTS_MAX];
     int clients = the.clients_used;
-    polls[0] = (struct pollfd){.fd = the.launcher, .events = POLLIN};
+    /* Not the launcher alone: where it is killed its heir still undoes, and the name is not free. */
+    polls[0] = (struct pollfd){.fd = the.alive, .events = POLLIN};
     polls[1] = (struct pollfd){.fd = the.signals, .events = POLLIN};
     polls[2] = (struct pollfd){.fd = the.notify, .events = POLLIN};
     polls[3] = (struct pollfd){.fd = the.socket, .events = POLLIN};

@@ -28,6 +28,7 @@ struct monitor {
     const char *name;
     int signals, notify, socket;
     int launcher, command; /* pidfds; command -1 until it is told */
+    int alive; /* a pipe whose other end the launcher has, and who undoes in its place */
     int launcher_pid;
     int master, input, out, err;
     i64 started;

@@ -7,7 +7,7 @@
 #include <stdint.h>
 
 #define PLAN_MAGIC "nsrunpl\n"
-#define PLAN_FORMAT 2u
+#define PLAN_FORMAT 3u
 #define PLAN_CHECKED_FROM 24u
 #define PLAN_SIZE_MAX 16777216u
 #define PLAN_REGISTERS_MAX 65536u

@@ -17,9 +17,10 @@ int run_prepare(struct run *run, int times)
                           (size_t)header->actions * sizeof *run->done + run->plan.scratch;
     u8 *at = sys_memory(private_size, 0);
     run->shared = sys_memory(sizeof *run->shared + steps * sizeof run->shared->step[0], 1);
+    run->undone = sys_memory((header->actions + 1) * sizeof *run->undone, 1);
     if (times)
         run->records = sys_memory(steps * sizeof *run->records, 1);
-    if (!at || !run->shared || (times && !run->records))
+    if (!at || !run->shared || !run->undone || (times && !run->records))
         return -ENOMEM;
     run->value = (i64 *)at;
     at += registers * sizeof *run->value;
@@ -177,13 +178,21 @@ static void undo_failed(struct run *run, struct outcome *outcome, u32 action, u3
     memcpy(failure->text, fault->text, failure->text_size);
 }
 
-/* All undo steps of one action, whichever fail. */
+/* All undo steps of one action, whichever fail. Where the launcher is killed while it undoes, its
+ * heir does not start a second time what has run; calls may be made twice. */
 static void undo_action(struct run *run, struct outcome *outcome, const u32 *action)
 {
     const u32 *step = run->plan.undo + action[3] + 1;
-    for (u32 i = 0, count = run->plan.undo[action[3]]; i < count; i++, step += step_words(step)) {
+    u32 count = run->plan.undo[action[3]], *through = &run->undone[action[1]];
+    if (*through == count)
+        return;
+    for (u32 i = 0; i < count; i++, step += step_words(step)) {
         struct result result = {.state = STATE_DONE};
-        switch (undo_execute(run, step, &result)) {
+        if (i < *through && step_op(step) == OP_SPAWN)
+            continue;
+        enum how how = undo_execute(run, step, &result);
+        *through = how == SKIPPED ? count : *through > i ? *through : i + 1;
+        switch (how) {
         case OK: break;
         case SKIPPED: return;
         case FAILED:

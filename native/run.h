@@ -121,6 +121,7 @@ struct record {
 struct shared {
     int spawn_error; /* errno of a helper's execve */
     u32 heir;        /* which of the heirs is the one */
+    u32 settled;     /* which of them is out of reach of the launcher's process group */
     struct mark {
         u8 state;
         u8 err;
@@ -177,6 +178,7 @@ struct run {
     size_t scratch_used;
     struct shared *shared;
     struct record *records; /* NULL unless times are asked for; shared */
+    u32 *undone;            /* of each action how many of its undo steps are through; shared */
     const u32 **done;       /* actions of the parent that ran, in order */
     u32 done_count;
     struct fault fault;      /* of the step that failed last */

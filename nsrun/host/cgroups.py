@@ -68,18 +68,20 @@ def may_be_in(process: int, name: str) -> bool:
 
 def unused_below(prefix: str) -> Iterator[str]:
     """The groups beside the caller's whose name begins so, which no start holds, with nobody in
-    them or in those below them. One that was made this moment is waited for."""
+    them or in those below them. Those that were made this moment are waited for."""
     v2, v1 = _places()
+    found = []
+    youngest = _JUST_MADE
     for place in dict.fromkeys((*([v2] if v2 is not None else []), *v1.values())):
         for name in sorted(os.listdir(place)):
-            path = os.path.join(place, name)
             if not name.startswith(prefix):
                 continue
+            path = os.path.join(place, name)
             with contextlib.suppress(FileNotFoundError):
-                age = time.time() - os.stat(path).st_ctime
-                time.sleep(min(max(_JUST_MADE - age, 0), _JUST_MADE))
-                if subgroups.is_unused(path):
-                    yield path
+                youngest = min(youngest, subgroups.age(path))
+                found.append(path)
+    time.sleep(max(_JUST_MADE - max(youngest, 0), 0))
+    yield from filter(subgroups.is_unused, found)
 
 
 def _places() -> tuple[str | None, Mapping[str, str]]:

@@ -36,6 +36,8 @@ _FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 # Descriptors of processes that are open at once: RLIMIT_NOFILE is 1024 at the least.
 _BATCH = 256
 _SHOWN = 3
+# Seconds that a start may take from making its group to entering it.
+_STARTING = 60.0
 _MAGIC = (Magic.CGROUP_SUPER_MAGIC, Magic.CGROUP2_SUPER_MAGIC)
 
 
@@ -80,12 +82,20 @@ def is_unused(path: str) -> bool:
         return False
 
 
+def age(path: str) -> float:
+    """Seconds since the group was made, or since the kernel last looked it up."""
+    return time.time() - os.stat(path).st_ctime
+
+
 def _is_held(group: int) -> bool:
-    """Whether a start holds it by a lock (nsrun.plan.cgroup); else the lock is ours."""
+    """Whether a start holds it by a lock (nsrun.plan.cgroup); else the lock is ours.
+
+    Whoever can read a group can lock it: of one that has been empty for a while, no lock counts.
+    """
     try:
         fcntl.flock(group, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return True
+        return time.time() - os.fstat(group).st_ctime < _STARTING
     return False
 
 

@@ -49,7 +49,7 @@ from nsrun.plan.ops import (
 )
 
 MAGIC = b"nsrunpl\n"
-FORMAT = 2
+FORMAT = 3
 
 # Name and size in bytes of each field of the header, in order.
 HEADER_FIELDS: tuple[tuple[str, int], ...] = (

@@ -307,9 +307,6 @@ class _Outer:
         home = home or draft.reg("home")
         there, rtnl = draft.reg(f"{name}_ns"), draft.reg("rtnl")
         return_home = calls.setns(home, int(CloneFlag.CLONE_NEWNET))
-        # Whoever undoes in the place of a killed launcher was made while that was away.
-        undone = undo(rtnl)
-        undone = (return_home, *undone) if undone else ()
         shown = path if isinstance(path, str) else "the container"
         draft.parent(
             f"go into the network namespace of {shown}",
@@ -329,7 +326,7 @@ class _Outer:
             calls.close(there),
             sockets.extended_errors(rtnl),
             at=at,
-            undo=undone,
+            undo=undo(rtnl),
         )
         return rtnl
 

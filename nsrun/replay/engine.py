@@ -57,7 +57,9 @@ def replay(plan: Plan, *, on_started: Callable[[Trace], None] | None = None) -> 
         failure = Failure(track=error.track, index=error.index, kind=Kind.INTERNAL, text=str(error))
         return Outcome(status=NSRUN_FAILED, failure=failure)
     recorder = Recorder(
-        sum(1 for _ in program.steps(Track.PARENT)), sum(1 for _ in program.steps(Track.CHILD))
+        sum(1 for _ in program.steps(Track.PARENT)),
+        sum(1 for _ in program.steps(Track.CHILD)),
+        len(plan.actions),
     )
     _standard_descriptors()
     if signal.getsignal(signal.SIGCHLD) is signal.SIG_IGN:

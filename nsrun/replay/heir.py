@@ -26,6 +26,9 @@ from nsrun.replay.step import Recorder, StepError, from_os_error
 from nsrun.replay.syscalls import Forker
 from nsrun.replay.undo import undo
 
+# Nanoseconds between two looks.
+_MOMENT = 10**6
+
 
 class Heir:
     """The heir of one run; ``pid`` is -1 while there is none."""
@@ -78,6 +81,9 @@ class Heir:
         except OSError as error:
             os.kill(pid, signal.SIGKILL)
             raise from_os_error(error) from error
+        # Until then a kill of the launcher's process group would reach it as well.
+        while self._recorder.settled != self._number + 1 and not reap.ended(pidfd, _MOMENT):
+            pass
         self.pid, self._pidfd = pid, pidfd
         self._number += 1
         # From here on the one before is it no more: nothing is undone twice.
@@ -88,6 +94,7 @@ class Heir:
     def _succeed(self, pipe: tuple[int, int], number: int, track: ParentTrack) -> NoReturn:
         try:
             os.setsid()
+            self._recorder.settled = number
             theirs, ours = pipe
             os.close(ours)
             # An end of the channel held open here would hide an end of file from the others.

@@ -88,7 +88,7 @@ class ParentTrack:
         self.started = False
         self.ended: Ended | None = None
         self._program = program
-        self._recorder = recorder
+        self.recorder = recorder
         self._on_started = on_started
         self._before_child = before_child
         self._renew_heir = renew_heir
@@ -100,7 +100,7 @@ class ParentTrack:
         """Run the track; raises TrackError and InterruptedRunError."""
         for prepared in self._program.parent:
             before = self._renew_heir if prepared.renews else None
-            if run_action(prepared, self._execute, self._recorder, before):
+            if run_action(prepared, self._execute, self.recorder, before):
                 self.done.append(prepared)
 
     def _execute(self, step: Step) -> Result:
@@ -159,7 +159,7 @@ class ParentTrack:
         self._before_child()
         pid, errno = step.forker.fork()
         if pid == 0:
-            ChildTrack(self._program, self.registers, self._recorder).main()
+            ChildTrack(self._program, self.registers, self.recorder).main()
         if pid < 0:
             raise StepError(Kind.ERRNO, errno=errno, value=-1)
         self.processes.append(step.forker.pidfd)
@@ -259,7 +259,7 @@ class ParentTrack:
     def entered_exec(self) -> bool:
         """Whether the child is in an execve that has not failed: the command runs, or ran."""
         return any(
-            step.is_exec and self._recorder.result(Track.CHILD, step.index).state is State.ENTERED
+            step.is_exec and self.recorder.result(Track.CHILD, step.index).state is State.ENTERED
             for step in self._program.steps(Track.CHILD)
         )
 
@@ -267,7 +267,7 @@ class ParentTrack:
         self.started = True
         self._started_at = time.monotonic_ns()
         if self._on_started is not None:
-            self._on_started(self._recorder.live())
+            self._on_started(self.recorder.live())
 
     def _await(self, op: Await) -> Result:
         if not self._started_at:

@@ -131,11 +131,11 @@ class Recorder:
     in each time namespace (time_namespaces(7)).
     """
 
-    def __init__(self, parent_steps: int, child_steps: int) -> None:
+    def __init__(self, parent_steps: int, child_steps: int, actions: int = 0) -> None:
         self.parent_steps = parent_steps
         self.child_steps = child_steps
         self._steps_size = (parent_steps + child_steps) * RECORD.size
-        self._memory = mmap.mmap(-1, self._steps_size + _NUMBER.size)
+        self._memory = mmap.mmap(-1, self._steps_size + (2 + actions) * _NUMBER.size)
 
     def _offset(self, track: Track, index: int) -> int:
         slot = index if track is Track.PARENT else self.parent_steps + index
@@ -158,11 +158,34 @@ class Recorder:
     @property
     def heir(self) -> int:
         """The number of the process that undoes where the launcher is killed, 0 for none."""
-        return int(_NUMBER.unpack_from(self._memory, self._steps_size)[0])
+        return self._number(0)
 
     @heir.setter
     def heir(self, number: int) -> None:
-        _NUMBER.pack_into(self._memory, self._steps_size, number)
+        self._set_number(0, number)
+
+    @property
+    def settled(self) -> int:
+        """The number of the last of them that is out of reach of the launcher's process group."""
+        return self._number(1)
+
+    @settled.setter
+    def settled(self, number: int) -> None:
+        self._set_number(1, number)
+
+    def undone(self, action: int) -> int:
+        """How many undo steps of an action are through."""
+        return self._number(2 + action)
+
+    def note_undone(self, action: int, steps: int) -> None:
+        self._set_number(2 + action, max(steps, self.undone(action)))
+
+    def _number(self, place: int) -> int:
+        found = _NUMBER.unpack_from(self._memory, self._steps_size + place * _NUMBER.size)
+        return int(found[0])
+
+    def _set_number(self, place: int, number: int) -> None:
+        _NUMBER.pack_into(self._memory, self._steps_size + place * _NUMBER.size, number)
 
     def result(self, track: Track, index: int) -> StepResult:
         return self.live().result(track, index)

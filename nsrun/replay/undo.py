@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nsrun.plan.model import UndoWhen
+from nsrun.plan.ops import Spawn
 from nsrun.replay.outcome import State, UndoFailure
 from nsrun.replay.parent import ParentTrack
 from nsrun.replay.program import Prepared
@@ -24,8 +25,15 @@ def undo(track: ParentTrack, *, failed: bool) -> tuple[UndoFailure, ...]:
 
 
 def _undo_action(track: ParentTrack, prepared: Prepared) -> list[UndoFailure]:
+    """Where the launcher is killed while it undoes, its heir does not start a second time what has
+    run; calls may be made twice."""
     failures: list[UndoFailure] = []
+    count, through = len(prepared.undo), track.recorder.undone(prepared.number)
+    if through == count:
+        return failures
     for index, (op, runnable) in enumerate(zip(prepared.action.undo, prepared.undo, strict=True)):
+        if index < through and isinstance(op, Spawn):
+            continue
         try:
             result = runnable.run(track.registers)
         except UnsetRegisterError:
@@ -37,8 +45,11 @@ def _undo_action(track: ParentTrack, prepared: Prepared) -> list[UndoFailure]:
         except Exception as error:
             failures.append(_failure(prepared, index, internal(describe(error))))
             continue
+        finally:
+            track.recorder.note_undone(prepared.number, index + 1)
         track.note_close(op)
         if result.state is State.SKIPPED:
+            track.recorder.note_undone(prepared.number, count)
             break
     return failures
 

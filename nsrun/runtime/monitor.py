@@ -205,6 +205,8 @@ class _Monitor:
     signals: int
     launcher: subprocess.Popen[bytes]
     pidfd: int
+    # A pipe whose other end the launcher has, and who undoes in its place.
+    alive: int
     command: int = -1
     started: int = 0
     clients: dict[int, socket.socket] = field(default_factory=dict)
@@ -224,7 +226,7 @@ class _Monitor:
         }
         while True:
             poll = select.poll()
-            poll.register(self.pidfd, select.POLLIN)
+            poll.register(self.alive, select.POLLIN)
             for fd in (*handlers, self.streams.out, self.streams.err):
                 if fd >= 0:
                     poll.register(fd, select.POLLIN)
@@ -246,7 +248,8 @@ class _Monitor:
                 self.write_input()
             for fd in ready & (self.clients.keys() - self.waiting):
                 self.hear(fd)
-            if self.pidfd in ready:
+            # Not the launcher alone: where it is killed its heir still undoes.
+            if self.alive in ready:
                 self.notified()
                 self.end()
 
@@ -453,8 +456,8 @@ def _bound(name: str, kind: int) -> socket.socket:
     return made
 
 
-def _start(plan: int, cwd: int, streams: _Streams) -> subprocess.Popen[bytes]:
-    """The launcher: this Python, which replays the plan of a descriptor."""
+def _start(plan: int, cwd: int, alive: int, streams: _Streams) -> subprocess.Popen[bytes]:
+    """The launcher: this Python, which replays the plan of a descriptor; it keeps ``alive``."""
     argv = [sys.executable, "-P", "-m", "nsrun", "@replay", str(plan), str(os.getpid())]
     stdin, stdout, stderr = streams.theirs
     started = subprocess.Popen(
@@ -462,12 +465,12 @@ def _start(plan: int, cwd: int, streams: _Streams) -> subprocess.Popen[bytes]:
         stdin=stdin,
         stdout=stdout,
         stderr=stderr,
-        pass_fds=(plan,),
+        pass_fds=(plan, alive),
         # The child goes there before it closes what it is not to have.
         cwd=f"/proc/self/fd/{cwd}",
         start_new_session=streams.terminal,
     )
-    for fd in set(streams.theirs):
+    for fd in {*streams.theirs, alive}:
         os.close(fd)
     return started
 
@@ -511,7 +514,8 @@ def _prepare(words: Sequence[str]) -> _Monitor:
     notify, door = _bound("notify", socket.SOCK_DGRAM), _bound("socket", socket.SOCK_SEQPACKET)
     door.listen(32)
     streams = _open_streams("t" in letters, "i" in letters)
-    launcher = _start(plan, cwd, streams)
+    alive, others = os.pipe2(os.O_CLOEXEC)
+    launcher = _start(plan, cwd, others, streams)
     return _Monitor(
         plan=plan,
         ready=ready,
@@ -524,6 +528,7 @@ def _prepare(words: Sequence[str]) -> _Monitor:
         signals=signals,
         launcher=launcher,
         pidfd=os.pidfd_open(launcher.pid),
+        alive=alive,
     )
 
 

@@ -466,6 +466,22 @@ def test_a_killed_launcher_ends_the_container(c: Containers) -> None:
     assert (one["status"], one["exit_status"], one["signal"]) == ("exited", 137, "SIGKILL")
 
 
+def test_a_name_is_free_when_all_of_a_killed_launcher_is_undone(c: Containers) -> None:
+    """Else what undoes would end the next one of that name."""
+    log, goes = c.box.folder / "log", c.box.folder / "goes"
+    text = f"echo stopped >> {log}; until [ -e {goes} ]; do sleep 0.02; done"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", text], "env": ["PATH=/usr/bin:/bin"]}
+    c.up(SLEEP, hooks={"poststop": [hook]})
+    c.kill(c.launcher())
+    assert wait_for(log.exists)
+    assert c.ps()["c"]["status"] == "running"
+    goes.touch()
+    c.until_over()
+    assert c.ok("start", "c") == "c\n"
+    assert log.read_text() == "stopped\n"
+    assert c.ps()["c"]["status"] == "running"
+
+
 def test_a_pid_of_the_time_before_is_not_believed(c: Containers) -> None:
     source = c.box.folder / "source"
     source.mkdir()

@@ -129,6 +129,27 @@ def _an_undo_elsewhere() -> bytes:
     return edited.data()
 
 
+def _bits_of_no_meaning() -> bytes:
+    edited = Edited(_plan())
+    place = edited.actions("parent")[0]
+    edited.set_word(place, edited.word(place) | 1 << 17)
+    return edited.data()
+
+
+def _an_undo_at_no_known_time() -> bytes:
+    edited = Edited(_plan())
+    place = edited.actions("parent")[0]
+    edited.set_word(place, edited.word(place) | 0xF << 8)
+    return edited.data()
+
+
+def _an_heir_of_the_child() -> bytes:
+    edited = Edited(_plan())
+    place = edited.actions("child")[0]
+    edited.set_word(place, edited.word(place) | binary_format.ActionBit.NEW_HEIR)
+    return edited.data()
+
+
 def _too_few_registers() -> bytes:
     edited = Edited(_plan())
     edited["registers"] -= 1
@@ -148,6 +169,9 @@ HOSTILE: list[Callable[[], bytes]] = [
     _more_steps_than_it_says,
     _an_undo_of_the_child,
     _an_undo_elsewhere,
+    _bits_of_no_meaning,
+    _an_undo_at_no_known_time,
+    _an_heir_of_the_child,
     _too_few_registers,
     _data_that_ends_in_a_string,
 ]

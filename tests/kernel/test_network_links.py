@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -257,6 +259,38 @@ def test_a_physical_interface_of_a_killed_run_comes_back_as_it_was(
             run.end()
         assert wait_for(lambda: lab.links() == ["phys0"])
     assert far.hears_from(None, "10.7.0.1") == "10.7.0.7"
+
+
+def test_what_undoes_for_a_killed_run_is_at_home(root_box: Box, lab: Lab) -> None:
+    wire(lab)
+    said = root_box.folder / "said"
+    hook = {"path": "/bin/sh", "args": ["sh", "-c", f"readlink /proc/self/ns/net > {said}"]}
+    keys = spec("web", {"name": "wan0", "type": "physical", "parent": "phys0"})
+    with root_box.running(WAIT, **keys, hooks={"poststop": [hook]}) as run:
+        run.line()
+        run.process.kill()
+        run.end()
+    assert wait_for(lambda: said.exists() and said.read_text() != "")
+    assert said.read_text().strip() == os.readlink("/proc/self/ns/net")
+    assert wait_for(lambda: lab.links() == ["phys0"])
+
+
+def test_a_pair_of_a_killed_run_goes_where_others_hold_its_namespace(
+    root_box: Box, lab: Lab
+) -> None:
+    """The kernel alone would take it away with the namespace, no sooner."""
+    pair = {"name": "eth0", "type": "veth", "peer": {"name": "out0"}}
+    with root_box.running(WAIT, **spec("web", pair)) as run:
+        run.line()
+        inside = container_of(run.process)
+        with subprocess.Popen(["nsenter", f"--net={inside}", "sleep", "60"]) as other:
+            here = os.readlink("/proc/self/ns/net")
+            assert wait_for(lambda: os.readlink(f"/proc/{other.pid}/ns/net") != here)
+            assert lab.links() == ["out0"]
+            run.process.kill()
+            run.end()
+            assert wait_for(lambda: lab.links() == []), lab.links()
+            other.kill()
 
 
 def test_a_physical_interface_that_is_down_stays_so(root_box: Box, lab: Lab) -> None:

@@ -114,3 +114,24 @@ def test_nothing_is_undone_twice(box: Box) -> None:
     with unchanged():
         assert box.runner.run(box.spec(command="exit 3", **keys)).status == 3
     assert log.read_text() == "stopped\n"
+
+
+def test_what_has_been_undone_is_not_undone_again(box: Box) -> None:
+    """The launcher is killed while its second hook runs: of that nobody knows how far it has come,
+    and it runs again."""
+    log, goes = box.folder / "log", box.folder / "goes"
+    slow = f"echo slow >> {log}; until [ -e {goes} ]; do sleep 0.02; done; echo end >> {log}"
+    hooks = [
+        {"path": "/bin/sh", "args": ["sh", "-c", text], "env": ["PATH=/usr/bin:/bin"]}
+        for text in (f"echo first >> {log}", slow)
+    ]
+    keys = {"namespaces": ["user", "pid"], "hooks": {"poststop": hooks}}
+    with unchanged():
+        process = box.runner.start(box.spec(command="true", **keys))
+        assert wait_for(lambda: log.exists() and "slow" in log.read_text())
+        process.kill()
+        process.wait(timeout=10)
+        assert wait_for(lambda: log.read_text().count("slow") == 2)
+        goes.touch()
+        process.communicate(timeout=10)
+    assert log.read_text() == "first\nslow\nslow\nend\n"

@@ -263,3 +263,13 @@ def test_control_sigsys_of_somebody_else_is_not_the_filters(box: Box) -> None:
         result = box.run("kill -SYS $$", namespaces=["user", "mount"], seccomp=seccomp)
         assert result.status == 128 + signal.SIGSYS
         assert result.stderr == ""
+
+
+@pytest.mark.parametrize("init", [False, True], ids=["plain", "init"])
+def test_a_filter_that_lets_nobody_end(box: Box, init: bool) -> None:
+    """exit_group(2) is refused as well to who could not execute the command."""
+    nothing = {"defaultAction": "SCMP_ACT_ERRNO"}
+    result = box.run(["true"], namespaces=ALL, init=init, seccomp=nothing)
+    assert result.status == 126
+    assert "error[NS602]: cannot run " in result.stderr
+    assert "the filter of the spec answers execve with EPERM" in result.stderr

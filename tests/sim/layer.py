@@ -461,7 +461,7 @@ class Layer:
         assert self.program is not None and self.track is not None
         registers = copied(self.track.registers)
         made.place = copy.copy(self.m.current.place)
-        child = ChildTrack(self.program, registers, self.track._recorder)
+        child = ChildTrack(self.program, registers, self.track.recorder)
         self.m.coroutines.append(Coroutine(made, child.main))
         self._child = child
 

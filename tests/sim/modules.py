@@ -292,6 +292,8 @@ class SimHeir(heir.Heir):
 
         twin_heir = copy.copy(self)
         self.layer._heir = succeed
+        # There it is at once.
+        self._recorder.settled = self._number + 1
         try:
             super()._start(track)
         finally:

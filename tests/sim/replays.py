@@ -133,7 +133,7 @@ class Simulation:
                 address = f"c{step.index}"
                 if skipped or address in m.performed:
                     continue
-                here = self.layer.track._recorder.result(Track.CHILD, step.index)
+                here = self.layer.track.recorder.result(Track.CHILD, step.index)
                 ok, skipped = _may_fail(step.op, here.errno)
                 if not isinstance(step.op, Call | Netlink) or ok:
                     continue
