@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Literal
 
-from nsrun.diag import Collector, NsrunError
+from nsrun.diag import Collector, Diagnostic, NsrunError
 from nsrun.spec import names
 from nsrun.spec.document import Document, parse_document
 from nsrun.spec.model import (
@@ -67,15 +67,24 @@ def _file(reader: Reader, file: str, path: str) -> Seccomp:
     """The profile in a host file; it is read with the spec, and what is wrong reported there."""
     if "\0" in file:
         return "default"
+    named = reader.document.spans.get(path)
+
+    def tell(found: Iterable[Diagnostic]) -> None:
+        """Beside its place in the profile, who has asked for that."""
+        for one in found:
+            inside = named is not None and one.span is not None and one.span.file == file
+            notes = (*one.notes, f"`seccomp` names this file at {named}") if inside else one.notes
+            reader.report.add(replace(one, notes=notes))
+
     try:
-        data = read_bytes(file, code="NS203", span=reader.document.spans.get(path), regular=True)
+        data = read_bytes(file, code="NS203", span=named, regular=True)
         inner = _nested(parse_document(decode(data, file), file))
     except NsrunError as error:
-        reader.report.extend(error.diagnostics)
+        tell(error.diagnostics)
         return "default"
     found = validate(inner)
     if found:
-        reader.report.extend(found)
+        tell(found)
         return "default"
     profiles = Reader(inner, os.path.dirname(file), Collector())
     content: Value = inner.data
@@ -84,7 +93,7 @@ def _file(reader: Reader, file: str, path: str) -> Seccomp:
         made: Seccomp = "default"
     else:
         made = replace(_profile(profiles, content[_KEY], _KEY), file=file)
-    reader.report.extend(profiles.report.diagnostics)
+    tell(profiles.report.diagnostics)
     return made
 
 

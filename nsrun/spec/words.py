@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
+from os.path import commonprefix
 
 _LONGEST = 60
 
@@ -28,13 +29,18 @@ def either(options: Sequence[str]) -> str:
 
 
 def did_you_mean(word: str, known: Iterable[str], synonyms: dict[str, str] | None = None) -> str:
-    """``did you mean `x`?`` for the nearest of ``known``, "" where none is near."""
+    """``did you mean `x`?`` for the nearest of ``known``, "" where none is near; what all begin
+    with (``SCMP_ACT_``) makes none near."""
     options = list(known)
     other = (synonyms or {}).get(word.lower())
     if other is not None and other in options:
         return f"did you mean {quote(other)}?"
-    lowered = {option.lower(): option for option in options}
-    close = difflib.get_close_matches(word[:_LONGEST].lower(), lowered, 1)
+    asked = word[:_LONGEST].lower()
+    # Of words, not of paths.
+    start = commonprefix([asked, *(option.lower() for option in options)])  # noqa: RUF071
+    shared = start.rfind("_") + 1
+    lowered = {option.lower()[shared:]: option for option in options}
+    close = difflib.get_close_matches(asked[shared:], lowered, 1)
     return f"did you mean {quote(lowered[close[0]])}?" if close else ""
 
 

@@ -103,6 +103,30 @@ def test_env_files_speak_at_their_own_place(tmp_path: Path) -> None:
     assert found == {("web.env", 2, "NS319"), ("web.yaml", 3, "NS301")}
 
 
+@pytest.mark.parametrize(
+    ("profile", "line"),
+    [
+        ('{"defaultAction": "SCMP_ACT_PERMIT"}', 1),
+        ('{"defaultAction": "SCMP_ACT_ALLOW", "syscalls": [\n'
+         '{"names": ["kil"], "action": "SCMP_ACT_LOG"}]}', 2),
+        ("{", 1),
+        ("[]", 1),
+    ],
+)  # fmt: skip
+def test_an_error_in_a_seccomp_profile_says_who_names_it(
+    tmp_path: Path, profile: str, line: int
+) -> None:
+    (tmp_path / "p.json").write_text(profile)
+    path = write(tmp_path, "command: [x]\nseccomp: ./p.json\n")
+    (found,) = errors(path)
+    assert found.span is not None
+    assert (os.path.basename(found.span.file), found.span.line) == ("p.json", line)
+    assert found.notes[-1] == f"`seccomp` names this file at {path}:2:10"
+    (tmp_path / "p.json").unlink()
+    (missing,) = errors(path)
+    assert missing.notes == ()
+
+
 def test_nothing_is_made(tmp_path: Path) -> None:
     text = """\
 command: [x]

@@ -153,6 +153,11 @@ def test_phrases() -> None:
     assert did_you_mean("hostnam", ["hostname", "host"]) == "did you mean `hostname`?"
     assert did_you_mean("HOSTNAM", ["hostname"]) == "did you mean `hostname`?"
     assert did_you_mean("qqq", ["hostname"]) == ""
+    actions = ["SCMP_ACT_ERRNO", "SCMP_ACT_ALLOW", "SCMP_ACT_LOG"]
+    assert did_you_mean("SCMP_ACT_PERMIT", actions) == ""
+    assert did_you_mean("SCMP_ACT_ALOW", actions) == "did you mean `SCMP_ACT_ALLOW`?"
+    assert did_you_mean("SCMPACT_ALLOW", actions) == "did you mean `SCMP_ACT_ALLOW`?"
+    assert did_you_mean("SCMP_ACT_", actions) == ""
     assert did_you_mean("dst", ["target"], {"dst": "target"}) == "did you mean `target`?"
 
 
