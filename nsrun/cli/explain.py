@@ -11,6 +11,7 @@ from nsrun.cli.parser import add_format, add_inputs, examples, mark
 from nsrun.diag import CODES, Diagnostic, NsrunError
 
 if TYPE_CHECKING:
+    from nsrun.plan.review import Finding
     from nsrun.spec.model import Spec
     from nsrun.spec.provenance import Provenance
 
@@ -96,10 +97,18 @@ def _security(args: argparse.Namespace) -> int:
     return 0
 
 
-def _found(spec: Spec) -> dict[str, object]:
-    from nsrun.plan.review import exposure, review, word
+def _findings(spec: Spec) -> tuple[Finding, ...]:
+    """As this caller on this machine would run it."""
+    from nsrun.host.procfs import labelling_modules
+    from nsrun.plan.review import review
 
-    found = review(spec)
+    return review(spec, labelling_modules(), uid=os.getuid())
+
+
+def _found(spec: Spec) -> dict[str, object]:
+    from nsrun.plan.review import exposure, word
+
+    found = _findings(spec)
     total = exposure(found)
     rows = [
         {
@@ -116,9 +125,9 @@ def _found(spec: Spec) -> dict[str, object]:
 
 def _table(spec: Spec) -> str:
     from nsrun.cli.tables import columns
-    from nsrun.plan.review import exposure, review, word
+    from nsrun.plan.review import exposure, word
 
-    found = review(spec)
+    found = _findings(spec)
     total = exposure(found)
     lines = [
         (f"{one.points:.1f}", f":{spec.spans[one.at].line}" if one.at in spec.spans else "-",

@@ -39,10 +39,13 @@ class Finding:
 Rule = Callable[[Spec], Iterator[Finding]]
 
 
-def review(spec: Spec, modules: frozenset[str] = frozenset()) -> tuple[Finding, ...]:
+def review(
+    spec: Spec, modules: frozenset[str] = frozenset(), *, uid: int = 1000
+) -> tuple[Finding, ...]:
     """Everything that could be tighter, the worst first. ``modules``: which of "apparmor" and
-    "selinux" are in force on the host."""
+    "selinux" are in force on the host; ``uid``: the caller's, who runs it."""
     found = [finding for rule in _RULES for finding in rule(spec)]
+    found += _kept_ids(spec, uid)
     found += _labels(spec, modules)
     return tuple(sorted(found, key=lambda one: (-one.points, one.at, one.what)))
 
@@ -94,12 +97,7 @@ def _ids(spec: Spec) -> Iterator[Finding]:
     if isinstance(spec.idmap, IdMap):
         for kind, ranges in (("uid", spec.idmap.uid), ("gid", spec.idmap.gid)):
             if any(r.host == 0 for r in ranges):
-                yield Finding(
-                    points=2.0,
-                    at=f"idmap.{kind}",
-                    what=f"{kind} 0 of the host is mapped: what its root owns is in reach",
-                    tighter="map to a range that is nobody's, or `idmap: auto`",
-                )
+                yield _of_host_root(f"idmap.{kind}", f"{kind} 0")
     if spec.user.uid in (None, 0, "root"):
         yield Finding(
             points=0.2,
@@ -107,6 +105,23 @@ def _ids(spec: Spec) -> Iterator[Finding]:
             what="the command runs as root of its user namespace",
             tighter="give it a `user` of its own",
         )
+
+
+def _kept_ids(spec: Spec, uid: int) -> Iterator[Finding]:
+    """``keep`` and ``root`` map the caller's own ids."""
+    kept = spec.idmap is not None and spec.idmap.kind in ("keep", "root")
+    if uid == 0 and kept and spec.namespace(NamespaceType.USER) is not None:
+        yield _of_host_root("idmap", "run by root, uid and gid 0", 4.0)
+
+
+def _of_host_root(at: str, which: str, points: float = 2.0) -> Finding:
+    verb = "is" if points == 2.0 else "are"
+    return Finding(
+        points=points,
+        at=at,
+        what=f"{which} of the host {verb} mapped: what its root owns is in reach",
+        tighter="map to a range that is nobody's, or `idmap: auto`",
+    )
 
 
 # --- rights ------------------------------------------------------------------------------------

@@ -27,6 +27,15 @@ def found(**keys: Any) -> dict[str, str]:
     return {one.at: one.what for one in review(spec_of(**{**TIGHT, **keys}))}
 
 
+def test_ids_that_root_keeps() -> None:
+    for kept in ("keep", "root"):
+        spec = spec_of(**{**TIGHT, "idmap": kept})
+        assert [one.at for one in review(spec, uid=1000) if one.at == "idmap"] == []
+        (found,) = [one for one in review(spec, uid=0) if one.at == "idmap"]
+        assert found.points == 4.0
+        assert found.what.startswith("run by root, uid and gid 0 of the host are mapped: ")
+
+
 def test_nothing_is_said_of_a_tight_spec() -> None:
     assert review(spec_of(**TIGHT)) == ()
     assert (exposure(()), word(0.0)) == (0.0, "tight")
