@@ -36,9 +36,8 @@ def did_you_mean(word: str, known: Iterable[str], synonyms: dict[str, str] | Non
     if other is not None and other in options:
         return f"did you mean {quote(other)}?"
     asked = word[:_LONGEST].lower()
-    # Of words, not of paths.
-    start = commonprefix([asked, *(option.lower() for option in options)])  # noqa: RUF071
-    shared = start.rfind("_") + 1
+    words = [asked, *(option.lower() for option in options)]
+    shared = commonprefix(words).rfind("_") + 1  # noqa: RUF071 - of words, not of paths
     lowered = {option.lower()[shared:]: option for option in options}
     close = difflib.get_close_matches(asked[shared:], lowered, 1)
     return f"did you mean {quote(lowered[close[0]])}?" if close else ""
