@@ -24,6 +24,7 @@ _REFUSALS = (errnos.EPERM, errnos.EACCES, errnos.EROFS)
 # An id that the user namespace does not have is an invalid argument.
 _OF_IDS = ("chown", "lchown", "fchown", "fchownat", "setuid", "setreuid", "setresuid", "setgid",
            "setregid", "setresgid")  # fmt: skip
+_FAULTS = (signal.SIGILL, signal.SIGSEGV, signal.SIGTRAP)
 _STOPS = (signal.SIGSTOP, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU)
 
 
@@ -103,6 +104,11 @@ class Tracer:
         else:
             if number == signal.SIGSYS:
                 self._killed_by_filter(task)
+            if number in _FAULTS and not task.executed:
+                # Who may not even end, by a filter that refuses exit_group(2), ends by a fault. PID 1
+                # that is traced does not (force_sig_info_to_task() of kernel/signal.c), and would
+                # fault for ever.
+                os.kill(ident, signal.SIGKILL)
             ptrace.go_on(ident, number)
 
     def _event(self, task: _Task, event: int) -> None:

@@ -257,3 +257,14 @@ def test_the_plan_that_is_printed_has_the_tracer(box: Box) -> None:
     printed = box.runner.run("plan", "--why", file).ok()
     assert printed.count("·  --why") == 7
     assert "--why" not in box.runner.run("plan", file).ok()
+
+
+def test_a_filter_that_lets_nobody_end(box: Box, executor: str) -> None:
+    """A traced PID 1 takes no fault as its end."""
+    nothing = {"defaultAction": "SCMP_ACT_ERRNO"}
+    keys = {"namespaces": ["user", "pid"], "seccomp": nothing}
+    file = box.spec(command=["true"], **keys)
+    with unchanged(box.folder):
+        done = box.runner.with_(env={"NSRUN_EXECUTOR": executor}).run("run", "--why", file)
+    assert done.status == 126
+    assert "the filter of the spec answers execve with EPERM" in done.stderr
