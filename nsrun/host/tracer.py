@@ -105,8 +105,8 @@ class Tracer:
             if number == signal.SIGSYS:
                 self._killed_by_filter(task)
             if number in _FAULTS and not task.executed:
-                # Who may not even end, by a filter that refuses exit_group(2), ends by a fault. PID 1
-                # that is traced does not (force_sig_info_to_task() of kernel/signal.c), and would
+                # Who may not even end, by a filter that refuses exit_group(2), ends by a fault. A
+                # traced PID 1 does not (force_sig_info_to_task() of kernel/signal.c), and would
                 # fault for ever.
                 os.kill(ident, signal.SIGKILL)
             ptrace.go_on(ident, number)
