@@ -14,3 +14,5 @@ _NOT_ALONE = ("service.yaml", "seeds/join.yaml", "seeds/pin.yaml")
 # What an ordinary user cannot plan, or not everywhere.
 FOR_ROOT = ("limited.yaml", "shared.yaml")
 RUNNABLE = [name for name in NAMES if name not in _NOT_ALONE and not name.startswith("network/")]
+# A shell on a terminal, which reads what nobody types here.
+TERMINALS = ("shell.yaml", "seeds/rootfs.yaml")
