@@ -34,22 +34,21 @@ def _undo_action(track: ParentTrack, prepared: Prepared) -> list[UndoFailure]:
     for index, (op, runnable) in enumerate(zip(prepared.action.undo, prepared.undo, strict=True)):
         if index < through and isinstance(op, Spawn):
             continue
+        skips = False
         try:
             result = runnable.run(track.registers)
         except UnsetRegisterError:
             # The step that makes it was left out: there is nothing to take back.
-            continue
+            pass
         except StepError as error:
             failures.append(_failure(prepared, index, error))
-            continue
         except Exception as error:
             failures.append(_failure(prepared, index, internal(describe(error))))
-            continue
-        finally:
-            track.recorder.note_undone(prepared.number, index + 1)
-        track.note_close(op)
-        if result.state is State.SKIPPED:
-            track.recorder.note_undone(prepared.number, count)
+        else:
+            track.note_close(op)
+            skips = result.state is State.SKIPPED
+        track.recorder.note_undone(prepared.number, count if skips else index + 1)
+        if skips:
             break
     return failures
 
