@@ -32,6 +32,7 @@ def make_groups(draft: Draft, facts: Facts, notify: str = "") -> tuple[Reg, ...]
     folder = notify.rpartition("/")[0]
     if draft.spec.resources is not None:
         _add_freezer(facts, groups)
+    _refuse_folders(draft, facts, [group for group in groups if not group.folder.writable])
     return (*entered, *(_make(draft, facts, group, folder) for group in groups))
 
 
@@ -92,8 +93,6 @@ def _add_freezer(facts: Facts, groups: list[Group]) -> None:
 
 def _make(draft: Draft, facts: Facts, group: Group, ends: str) -> Reg:
     folder = group.folder
-    if not folder.writable:
-        _refuse_folder(draft, facts, group)
     name = group_name(draft.spec.name)
     what = "cgroup" if group.is_v2 else f"{group.controllers[0]}_cgroup"
     base, own, procs = draft.reg(f"{what}_base"), draft.reg(what), draft.reg(f"{what}_procs")
@@ -185,8 +184,17 @@ def _open_joined(draft: Draft, path: str) -> Reg:
     return procs
 
 
-def _refuse_folder(draft: Draft, facts: Facts, group: Group) -> None:
-    folder = group.folder
+def _refuse_folders(draft: Draft, facts: Facts, groups: list[Group]) -> None:
+    """Once for all that have the same reason."""
+    alike: dict[tuple[bool, int], list[Group]] = {}
+    for group in groups:
+        alike.setdefault((group.is_v2, group.folder.owner), []).append(group)
+    for same in alike.values():
+        _refuse_alike(draft, facts, same)
+
+
+def _refuse_alike(draft: Draft, facts: Facts, groups: list[Group]) -> None:
+    group, folder = groups[0], groups[0].folder
     root = abi.Capability.CAP_SYS_ADMIN in facts.permitted
     helps = (
         ("mount the hierarchy for writing",)
@@ -195,12 +203,13 @@ def _refuse_folder(draft: Draft, facts: Facts, group: Group) -> None:
         if group.is_v2
         else ("run it as root: systemd delegates nothing of cgroup version 1",)
     )
+    it, belongs, them = ("it", "belongs", "it") if len(groups) == 1 else ("they", "belong", "them")
     draft.refuse(
         "NS402",
-        f"no control group can be made in {folder.path}",
+        f"no control group can be made in {' or '.join(one.folder.path for one in groups)}",
         group.at,
         *helps,
-        why=f"it belongs to uid {folder.owner}, and uid {facts.uid} may not write to it"
+        why=f"{it} {belongs} to uid {folder.owner}, and uid {facts.uid} may not write to {them}"
         if not root
-        else "it cannot be written to",
+        else f"{it} cannot be written to",
     )

@@ -76,7 +76,7 @@ def compare(wanted: Expected, seen: Observed) -> Iterator[Difference]:
 def unseen(wanted: Expected, seen: Observed) -> Iterator[Note]:
     """What of the plan could not be compared, and why: it must not pass for what is as planned."""
     if wanted.running.walls:
-        yield Note(what="landlock", why="cannot be seen: the kernel shows nobody's rules")
+        yield Note(what="landlock", why="cannot be seen: the kernel shows no process's rules")
     asked = question(wanted)
     closed = "cannot be seen: closed to this user"
     if asked.targets and not seen.places:

@@ -132,6 +132,26 @@ def _without_user_namespace(draft: Draft, facts: Facts) -> Identity:
     )
 
 
+def map_help(draft: Draft, facts: Facts, kind: str, ident: int) -> str:
+    """What would map an id that is not mapped."""
+    given = draft.spec.idmap
+    if given is not None and given.kind == "explicit":
+        return f"add a line for {ident} to idmap.{kind}"
+    mapping = f"a mapping with a line for {ident}"
+    if given is None or given.kind == "auto":
+        return f"give `idmap` {mapping}"
+    subordinate, own = (
+        (facts.subuid, facts.uid_map) if kind == "uid" else (facts.subgid, facts.gid_map)
+    )
+    auto = (
+        _privileged_range(draft.spec, subordinate, own)
+        if may_set_ids(facts)
+        else _caller_and_subordinates(facts.uid, subordinate)
+    )
+    word = "`idmap: auto`, or " if contains(auto, ident) else ""
+    return f"{word}{mapping} in place of `{given.kind}`"
+
+
 def _refuse_groups(draft: Draft, why: str) -> None:
     draft.refuse("NS402", "cannot set supplementary groups", "user.groups", why=why)
 
@@ -147,7 +167,7 @@ def _in_new_user_namespace(draft: Draft, facts: Facts) -> Identity:
                 "NS403",
                 f"{kind} {ident} is not mapped into the user namespace",
                 "user",
-                f"add a line for {ident} to idmap.{kind}",
+                map_help(draft, facts, kind, ident),
                 why=f"mapped are {_words(ranges) or 'none'}",
             )
     groups: tuple[int, ...] | None = wanted.groups

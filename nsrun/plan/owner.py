@@ -12,7 +12,7 @@ from nsrun.kernel.abi import AtFlag, Capability
 from nsrun.kernel.facts import Facts
 from nsrun.kernel.values import Reg
 from nsrun.plan.draft import Draft
-from nsrun.plan.identity import Identity, contains, from_host, to_host
+from nsrun.plan.identity import Identity, contains, from_host, map_help, to_host
 from nsrun.plan.ops import Op
 from nsrun.spec.model import IdRange, Mount, Owner
 
@@ -24,8 +24,8 @@ def give_away(draft: Draft, facts: Facts, who: Identity, mount: Mount, tree: Reg
     privileged = Capability.CAP_CHOWN in facts.permitted
     if who.maps is None:
         return _in_joined(draft, mount, mount.owner, tree, privileged=privileged)
-    uid = _inside(draft, mount, "uid", mount.owner.uid, who.maps.uid)
-    gid = _inside(draft, mount, "gid", mount.owner.gid, who.maps.gid)
+    uid = _inside(draft, facts, mount, "uid", mount.owner.uid, who.maps.uid)
+    gid = _inside(draft, facts, mount, "gid", mount.owner.gid, who.maps.gid)
     host = to_host(who.maps.uid, uid), to_host(who.maps.gid, gid)
     if all(now in (None, own) for now, own in zip(host, (facts.uid, facts.gid), strict=True)):
         return ()
@@ -49,7 +49,12 @@ def give_away(draft: Draft, facts: Facts, who: Identity, mount: Mount, tree: Reg
 
 
 def _inside(
-    draft: Draft, mount: Mount, kind: str, given: int | None, ranges: tuple[IdRange, ...]
+    draft: Draft,
+    facts: Facts,
+    mount: Mount,
+    kind: str,
+    given: int | None,
+    ranges: tuple[IdRange, ...],
 ) -> int:
     """An id of the container, -1 where the caller's stays."""
     if given is None:
@@ -59,7 +64,7 @@ def _inside(
             "NS403",
             f"{kind} {given} of {mount.target} is not mapped into the user namespace",
             mount.path,
-            f"add a line for {given} to idmap.{kind}",
+            map_help(draft, facts, kind, given),
         )
     return given
 

@@ -124,7 +124,7 @@ def test_file_systems_ids_and_rules(c: Containers) -> None:
         init=True,
     )
     c.until_said("up")
-    note = "landlock: cannot be seen: the kernel shows nobody's rules"
+    note = "landlock: cannot be seen: the kernel shows no process's rules"
     assert c.ok("drift", "c") == f"c: {note}\nno difference\n"
     # With both named, mount(8) adds no options of its own.
     for fstype, options, target in (

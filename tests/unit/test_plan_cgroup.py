@@ -247,6 +247,18 @@ def test_a_user_is_shown_the_way_to_a_group_of_ones_own() -> None:
     assert found.help == ("run it as root: systemd delegates nothing of cgroup version 1",)
 
 
+def test_hierarchies_that_are_closed_alike_are_told_of_once() -> None:
+    resources = {"memory": "1m", "pids": 1, "cpus": 1}
+    facts = machine(v1("memory", "pids", "cpu", writable=False), ORDINARY)
+    (found,) = refusals(facts, namespaces=["user"], resources=resources)
+    assert found.summary == (
+        "no control group can be made in "
+        "/sys/fs/cgroup/memory or /sys/fs/cgroup/pids or /sys/fs/cgroup/cpu"
+    )
+    assert found.why == ("they belong to uid 0, and uid 1000 may not write to them",)
+    assert found.path == "resources.memory"
+
+
 FUSE = PathFact(kind=Kind.FILE, character="10:229")
 ZERO = PathFact(kind=Kind.FILE, character="1:5")
 

@@ -17,6 +17,7 @@ from tests.support.planning import (
     only,
     order,
     planned,
+    refusals,
     refused,
     why,
 )
@@ -198,6 +199,21 @@ def test_a_user_and_groups_by_number_and_by_name() -> None:
 def test_users_that_cannot_be(user: object, places: list[tuple[str, str]]) -> None:
     facts = knowing(WITH_IDS, passwd="ann:x:4294967295:1::/:/bin/sh\nshort:x\n", group="g:x:1:\n")
     assert refused(facts, user=user, **USER) == places
+
+
+@pytest.mark.parametrize(
+    ("idmap", "facts", "uid", "help_"),
+    [
+        ("keep", ROOT, 34, "`idmap: auto`, or a mapping with a line for 34 in place of `keep`"),
+        ("root", WITH_IDS, 7, "`idmap: auto`, or a mapping with a line for 7 in place of `root`"),
+        ("keep", ORDINARY, 7, "a mapping with a line for 7 in place of `keep`"),
+        ("auto", ROOT, 70_000, "give `idmap` a mapping with a line for 70000"),
+        ({"uid": ["0:0:1"], "gid": ["0:0:1"]}, ROOT, 7, "add a line for 7 to idmap.uid"),
+    ],
+)
+def test_what_would_map_a_user(idmap: object, facts: Facts, uid: int, help_: str) -> None:
+    found = refusals(facts, idmap=idmap, user={"uid": uid, "gid": 0}, **USER)
+    assert help_ in [word for one in found for word in one.help]
 
 
 def test_without_a_user_namespace_only_root_can_become_another() -> None:
