@@ -307,6 +307,13 @@ def is_under_way(process: Any) -> bool:
     return bool(children) or b"@outcome" in (own / "cmdline").read_bytes()
 
 
+def heirs(process: Any) -> list[int]:
+    """Its children that are in no container."""
+    own = os.readlink(f"/proc/{process.pid}/ns/net")
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    return [int(pid) for pid in children if os.readlink(f"/proc/{pid}/ns/net") == own]
+
+
 @pytest.mark.parametrize("elsewhere", [False, True], ids=["here", "elsewhere"])
 def test_a_name_in_passing_is_waited_for(
     elsewhere: bool, root_box: Box, lab: Lab, groups: ExitStack
@@ -321,6 +328,9 @@ def test_a_name_in_passing_is_waited_for(
         sockets = Net()
         if held:
             sockets.server(container_of(run), "udp", "10.1.0.2")
+        # Nobody is there to take it down before the kernel does.
+        for heir in heirs(run):
+            os.kill(heir, signal.SIGKILL)
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate(timeout=10)
         assert not held or lab.everywhere() != before
