@@ -64,7 +64,7 @@ sweep: setup
 	NSRUN_MUST_WORK=1 NSRUN_SWEEP=1 $(VENV)/bin/python -m pytest -n 2 -m sweep tests/oracle $(if $(PART),-k "$(PART)")
 
 # Ten thousand starts, storms and restarts, after which nothing is left and the kernel holds no more:
-# twenty minutes, as root. SOAK=--quick for a try.
+# five to ten minutes, as root. SOAK=--quick for a try.
 soak: setup
 	@tools/soak $(SOAK)
 
