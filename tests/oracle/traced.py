@@ -96,11 +96,27 @@ class Driver:
         assert stdout is not None
         ready, _, _ = select.select([stdout], [], [], 15 * PATIENCE)
         if not ready and hanging:
+            where = "\n".join(_where(self.process.pid))
             os.kill(hanging, signal.SIGKILL)
-            raise AssertionError("the run hangs")
+            raise AssertionError(f"the run hangs:\n{where}")
         line = stdout.readline().decode()
         assert line, "the driver has ended"
         return line
+
+
+def _where(top: int) -> Iterator[str]:
+    """The process and all below it: in which call each is (proc_pid_syscall(5)), and why."""
+    folder = Path(f"/proc/{top}")
+    try:
+        words = (folder / "cmdline").read_text().replace("\0", " ")[:80]
+        state = (folder / "stat").read_text().rpartition(") ")[2][:1]
+        waits, call = (folder / "wchan").read_text(), (folder / "syscall").read_text().split()[:4]
+        children = (folder / f"task/{top}/children").read_text().split()
+    except OSError:
+        return
+    yield f"{top} {words} {state} in {waits}, call {' '.join(call)}"
+    for child in children:
+        yield from _where(int(child))
 
 
 def _wait_until_traced(pid: int, tracer: subprocess.Popen[bytes]) -> None:
