@@ -89,7 +89,7 @@ def _outer(args: argparse.Namespace) -> int:
         if args.output is None:
             sys.stdout.write(text)
         else:
-            args.output.write_text(text)
+            args.output.write_text(text.lstrip())
             print(f"bench: written to {args.output}", file=sys.stderr)
     return 0
 
