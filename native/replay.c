@@ -15,13 +15,14 @@ int run_prepare(struct run *run, int times)
     size_t registers = header->registers, steps = (size_t)header->parent_steps + header->child_steps;
     size_t private_size = registers * sizeof *run->value + 2 * ((registers + 7) & ~7ull) +
                           (size_t)header->actions * sizeof *run->done + run->plan.scratch;
+    size_t marks_size = (sizeof *run->shared + steps * sizeof run->shared->step[0] + 7) & ~7ull;
     u8 *at = sys_memory(private_size, 0);
-    run->shared = sys_memory(sizeof *run->shared + steps * sizeof run->shared->step[0], 1);
-    run->undone = sys_memory((header->actions + 1) * sizeof *run->undone, 1);
+    run->shared = sys_memory(marks_size + header->actions * sizeof *run->undone, 1);
     if (times)
         run->records = sys_memory(steps * sizeof *run->records, 1);
-    if (!at || !run->shared || !run->undone || (times && !run->records))
+    if (!at || !run->shared || (times && !run->records))
         return -ENOMEM;
+    run->undone = (u32 *)((u8 *)run->shared + marks_size);
     run->value = (i64 *)at;
     at += registers * sizeof *run->value;
     run->done = (const u32 **)at;

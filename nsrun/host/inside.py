@@ -10,10 +10,8 @@ import stat
 
 from nsrun.host import traced
 from nsrun.host.hint import HintContext, number, text
+from nsrun.host.paths import LINKS_MAX, components
 from nsrun.kernel.abi import CloneFlag
-
-# path_resolution(7): as many links as the kernel follows.
-_LINKS_MAX = 40
 
 
 class UnseenError(Exception):
@@ -27,7 +25,7 @@ def host_of(path: str, context: HintContext, *, follow: bool = True) -> str | No
     made = _made(context)
     mounts = {target for target, _ in traced.mounted_on(context)}
     place, host, links = "/", _host(context, "/"), 0
-    rest = _parts(path)[::-1]
+    rest = components(path)[::-1]
     while rest:
         part = rest.pop()
         there = os.path.normpath(os.path.join(place, part))
@@ -44,17 +42,13 @@ def host_of(path: str, context: HintContext, *, follow: bool = True) -> str | No
             place = there
             continue
         links += 1
-        if links > _LINKS_MAX:
+        if links > LINKS_MAX:
             raise UnseenError
         leads = os.readlink(host)
         place = "/" if leads.startswith("/") else place
         host = _host(context, place)
-        rest += _parts(leads)[::-1]
+        rest += components(leads)[::-1]
     return host
-
-
-def _parts(path: str) -> list[str]:
-    return [part for part in path.split("/") if part not in ("", ".")]
 
 
 def _host(context: HintContext, path: str) -> str:
@@ -86,5 +80,7 @@ def _made(context: HintContext) -> set[str]:
             at = 1 if call == "symlinkat" else 0
             folder = traced.container_path(context, text(args, at))
             found.add(os.path.normpath(f"/{folder or ''}/{text(args, at + 1)}"))
-    above = {"/" + "/".join(_parts(p)[:n]) for p in found for n in range(len(_parts(p)) + 1)}
+    above = {
+        "/" + "/".join(components(p)[:n]) for p in found for n in range(len(components(p)) + 1)
+    }
     return {*above, *(p.replace("//", "/", 1) for p in found)}

@@ -12,7 +12,8 @@ from nsrun.kernel.facts import Kind, PathFact
 
 # passwd and group of an image: more than this is no user database but an attack or a mistake.
 LIMIT = 1 << 20
-_LINKS_MAX = 40
+# path_resolution(7): as many symlinks as the kernel follows.
+LINKS_MAX = 40
 _ABSENT = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
@@ -36,7 +37,7 @@ def ways(path: str) -> tuple[str, ...]:
     """Where the symlinks lie that an absolute path goes through, and last where it leads: each
     without symlinks on its own way. What is not there is taken as it is written."""
     found: list[str] = []
-    place, left = "/", _components(path)
+    place, left = "/", components(path)
     while left:
         part = left.pop(0)
         if part == "..":
@@ -49,11 +50,10 @@ def ways(path: str) -> tuple[str, ...]:
             place = here
             continue
         found.append(here)
-        # path_resolution(7): the kernel follows 40.
-        if len(found) > _LINKS_MAX:
+        if len(found) > LINKS_MAX:
             break
         place = "/" if leads.startswith("/") else place
-        left = [*_components(leads), *left]
+        left = [*components(leads), *left]
     return (*found, place)
 
 
@@ -76,7 +76,7 @@ def target_fact(root: int, target: str) -> PathFact:
         return _present(look(target))
     except (OSError, ValueError) as error:
         missing = _absent(target, error, look)
-    if missing.kind is Kind.MISSING and missing.missing_part == _joined(_components(target)):
+    if missing.kind is Kind.MISSING and missing.missing_part == _joined(components(target)):
         try:
             return _present(look(target, os.O_PATH | os.O_NOFOLLOW))
         except (OSError, ValueError):
@@ -129,7 +129,7 @@ def _absent(
 
 def first_missing(path: str, look: Callable[[str], os.stat_result]) -> str:
     """The shortest leading part of ``path`` that ``look`` does not find."""
-    parts = _components(path)
+    parts = components(path)
     for count in range(1, len(parts) + 1):
         prefix = _joined(parts[:count])
         try:
@@ -139,7 +139,8 @@ def first_missing(path: str, look: Callable[[str], os.stat_result]) -> str:
     return _joined(parts)
 
 
-def _components(path: str) -> list[str]:
+def components(path: str) -> list[str]:
+    """The names of a path: ``/a//b/./c`` is a, b, c."""
     return [part for part in path.split("/") if part not in ("", ".")]
 
 

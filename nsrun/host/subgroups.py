@@ -82,9 +82,9 @@ def is_unused(path: str) -> bool:
         return False
 
 
-def age(path: str) -> float:
-    """Seconds since the group was made, or since the kernel last looked it up."""
-    return time.time() - os.stat(path).st_ctime
+def age(group: str | int) -> float:
+    """Seconds since a group, by path or descriptor, was made, or the kernel last looked it up."""
+    return time.time() - os.stat(group).st_ctime
 
 
 def _is_held(group: int) -> bool:
@@ -95,7 +95,7 @@ def _is_held(group: int) -> bool:
     try:
         fcntl.flock(group, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        return time.time() - os.fstat(group).st_ctime < _STARTING
+        return age(group) < _STARTING
     return False
 
 

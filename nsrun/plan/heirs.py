@@ -32,14 +32,12 @@ def renewals(actions: Iterable[Action]) -> frozenset[int]:
         own = {reg.name for op in action.steps for reg in written(op)}
         if known is not None:
             read = _read(action)
-            if read & own:
-                later = read
-            else:
-                later, owed = set(), owed | read
-            if not away and owed & there - known:
+            # What the action itself sets can be known after it alone.
+            due = owed if read & own else owed | read
+            if not away and due & (there - known):
                 found.add(number)
                 known = set(there)
-            owed |= later
+            owed |= read
         elif any(isinstance(op, Clone) and not op.hold for op in action.steps):
             known = set(there)
         there |= own

@@ -97,7 +97,7 @@ def _ids(spec: Spec) -> Iterator[Finding]:
     if isinstance(spec.idmap, IdMap):
         for kind, ranges in (("uid", spec.idmap.uid), ("gid", spec.idmap.gid)):
             if any(r.host == 0 for r in ranges):
-                yield _of_host_root(f"idmap.{kind}", f"{kind} 0")
+                yield _of_host_root(f"idmap.{kind}", f"{kind} 0 of the host is", 2.0)
     if spec.user.uid in (None, 0, "root"):
         yield Finding(
             points=0.2,
@@ -111,15 +111,14 @@ def _kept_ids(spec: Spec, uid: int) -> Iterator[Finding]:
     """``keep`` and ``root`` map the caller's own ids."""
     kept = spec.idmap is not None and spec.idmap.kind in ("keep", "root")
     if uid == 0 and kept and spec.namespace(NamespaceType.USER) is not None:
-        yield _of_host_root("idmap", "run by root, uid and gid 0", 4.0)
+        yield _of_host_root("idmap", "run by root, uid and gid 0 of the host are", 4.0)
 
 
-def _of_host_root(at: str, which: str, points: float = 2.0) -> Finding:
-    verb = "is" if points == 2.0 else "are"
+def _of_host_root(at: str, which: str, points: float) -> Finding:
     return Finding(
         points=points,
         at=at,
-        what=f"{which} of the host {verb} mapped: what its root owns is in reach",
+        what=f"{which} mapped: what its root owns is in reach",
         tighter="map to a range that is nobody's, or `idmap: auto`",
     )
 

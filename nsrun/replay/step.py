@@ -123,13 +123,31 @@ class Registers:
 _NUMBER = struct.Struct("=I")
 
 
+class _Shared:
+    """An attribute that is one of the recorder's numbers."""
+
+    def __init__(self, place: int) -> None:
+        self._place = place
+
+    def __get__(self, recorder: Recorder, _owner: object) -> int:
+        return recorder._number(self._place)
+
+    def __set__(self, recorder: Recorder, number: int) -> None:
+        recorder._set_number(self._place, number)
+
+
 class Recorder:
     """The shared memory in which both tracks record their steps.
 
     Made before the clone and anonymous: writing needs no system call, and what a killed process
     wrote stays readable. Times are of CLOCK_REALTIME, because CLOCK_MONOTONIC is another clock
     in each time namespace (time_namespaces(7)).
+
+    ``heir``: the number of the process that undoes where the launcher is killed, 0 for none;
+    ``settled``: that of the last of them that is out of reach of the launcher's process group.
     """
+
+    heir, settled = _Shared(0), _Shared(1)
 
     def __init__(self, parent_steps: int, child_steps: int, actions: int = 0) -> None:
         self.parent_steps = parent_steps
@@ -154,24 +172,6 @@ class Recorder:
 
     def left_out(self, track: Track, index: int) -> None:
         RECORD.pack_into(self._memory, self._offset(track, index), 0, 0, 0, 0, State.LEFT_OUT)
-
-    @property
-    def heir(self) -> int:
-        """The number of the process that undoes where the launcher is killed, 0 for none."""
-        return self._number(0)
-
-    @heir.setter
-    def heir(self, number: int) -> None:
-        self._set_number(0, number)
-
-    @property
-    def settled(self) -> int:
-        """The number of the last of them that is out of reach of the launcher's process group."""
-        return self._number(1)
-
-    @settled.setter
-    def settled(self, number: int) -> None:
-        self._set_number(1, number)
 
     def undone(self, action: int) -> int:
         """How many undo steps of an action are through."""
