@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import os
 
-from nsrun.host import procfs
+from nsrun.host import nsfs, procfs
+from nsrun.kernel.abi import Capability
 from nsrun.kernel.facts import GROUP_PREFIX
 
-# linux/capability.h
-_SYS_ADMIN, _SYS_RESOURCE = 21, 24
+_UNCOUNTED = frozenset({Capability.CAP_SYS_ADMIN, Capability.CAP_SYS_RESOURCE})
 
 
 def full_group(folder: str, more: int = 1) -> tuple[str, int, int] | None:
@@ -45,12 +45,12 @@ def user_is_full(process: str = "self") -> tuple[int, int, int] | None:
     if soft is None or "Uid" not in status:
         return None
     uid = int(status["Uid"].split()[0])
-    own = _user_namespace(process)
-    held = procfs.bits(status.get("CapEff", "")) & {_SYS_ADMIN, _SYS_RESOURCE}
-    if uid == 0 or (held and own == _user_namespace("self")):
-        return None
+    own = nsfs.inode(f"/proc/{process}/ns/user")
     # A user is counted in each user namespace for itself, and in those above it.
-    below = own != _user_namespace("self")
+    below = own != nsfs.inode("/proc/self/ns/user")
+    held = procfs.bits(status.get("CapEff", "")) & _UNCOUNTED
+    if uid == 0 or (held and not below):
+        return None
     count = _threads(uid, own if below else None)
     return (uid, count, soft) if count >= soft else None
 
@@ -63,13 +63,6 @@ def _soft_limit(process: str) -> int | None:
     return None
 
 
-def _user_namespace(process: str) -> int | None:
-    try:
-        return os.stat(f"/proc/{process}/ns/user").st_ino
-    except OSError:
-        return None
-
-
 def _threads(uid: int, namespace: int | None) -> int:
     """Those of a user, None for any user namespace."""
     count = 0
@@ -78,7 +71,7 @@ def _threads(uid: int, namespace: int | None) -> int:
             if not entry.name.isdigit():
                 continue
             real = procfs.status(entry.name).get("Uid", "").split()[:1]
-            if real == [str(uid)] and namespace in (None, _user_namespace(entry.name)):
+            if real == [str(uid)] and namespace in (None, nsfs.inode(f"{entry.path}/ns/user")):
                 count += len(os.listdir(f"{entry.path}/task"))
         except OSError:
             continue
