@@ -57,14 +57,14 @@ attacks: setup
 	NSRUN_MUST_WORK=1 NSRUN_MATRIX=1 NSRUN_SWEEP=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal tests/attacks
 
 # A fault at every step of every plan in specs/, and every process killed: on a simulated machine
-# (minutes), then on this kernel (two hours). PART=NAME for the plans with NAME in theirs.
+# (minutes), then on this kernel (hours). PART=NAME for the plans with NAME in theirs.
 PART ?=
 sweep: setup
 	$(VENV)/bin/python -m tests.sim $(PART)
 	NSRUN_MUST_WORK=1 NSRUN_SWEEP=1 $(VENV)/bin/python -m pytest -n 2 -m sweep tests/oracle $(if $(PART),-k "$(PART)")
 
 # Ten thousand starts, storms and restarts, after which nothing is left and the kernel holds no more:
-# five to ten minutes, as root. SOAK=--quick for a try.
+# four minutes on two processors, as root. SOAK=--quick for a try.
 soak: setup
 	@tools/soak $(SOAK)
 
